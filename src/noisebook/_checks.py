@@ -1,0 +1,71 @@
+"""Checks at the public doors: bad input raises ``ValueError`` with what was expected, what was got, and the remedy.
+
+Nothing heavy is imported here, so that the command refuses a mistyped word at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+def error(name: str, expected: str, got: object, remedy: str = "") -> ValueError:
+    """A ``ValueError`` in the house's form: ``name: expected …, got …. remedy``."""
+    return ValueError(f"{name}: expected {expected}, got {got}." + (f" {remedy}" if remedy else ""))
+
+
+def nearest(name: str, options: Iterable[str]) -> str:
+    """The remedy for a mistyped word: the closest option, else all of them."""
+    known = sorted(options)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known) or 'none'}."
+
+
+def check_one_of(name: str, value: str, options: Iterable[str]) -> None:
+    """Raise unless ``value`` is one of ``options``; the nearest one is named."""
+    known = list(options)
+    if value not in known:
+        raise error(name, f"one of {', '.join(sorted(known))}", repr(value), nearest(value, known))
+
+
+def check_rank(name: str, array: Any, rank: int, axes: str) -> None:
+    """Raise unless ``array`` has ``rank`` axes; ``axes`` names them, such as ``(B, C, Y, X)``."""
+    if array.ndim != rank:
+        raise error(name, f"{rank} axes {axes}", f"{array.ndim} in shape {tuple(array.shape)}")
+
+
+def check_shape(name: str, array: Any, shape: Sequence[int | None]) -> None:
+    """Raise unless ``array.shape`` equals ``shape``, where ``None`` stands for any length."""
+    got = tuple(array.shape)
+    if len(got) != len(shape) or any(want not in (None, have) for want, have in zip(shape, got, strict=True)):
+        want = tuple("any" if n is None else n for n in shape)
+        raise error(name, f"shape {want}", f"shape {got}")
+
+
+def check_finite(name: str, array: np.ndarray | torch.Tensor) -> None:
+    """Raise if ``array`` holds NaN or infinity; their number and the first place are named."""
+    import numpy as np
+
+    bad = ~array.isfinite() if hasattr(array, "isfinite") else ~np.isfinite(array)
+    if bad.any():
+        first = bad.nonzero()
+        where = tuple(int(i) for i in (first[0] if hasattr(array, "isfinite") else [axis[0] for axis in first]))
+        raise error(name, "finite values", f"{int(bad.sum())} that are not, the first at index {where}")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise unless ``value`` is a number above zero (NaN is refused)."""
+    if not value > 0:
+        raise error(name, "a number above zero", value)
+
+
+def check_pixel(pixel: tuple[int, int], height: int, width: int) -> None:
+    """Raise unless ``pixel`` = (row, column) lies inside an image of ``height`` x ``width``."""
+    row, column = pixel
+    if not (0 <= row < height and 0 <= column < width):
+        raise error("pixel (row, column)", f"within 0..{height - 1} and 0..{width - 1}", pixel)

@@ -1,0 +1,29 @@
+"""Where things lie: notebooks, presets and data, in a clone or in an installed wheel, and the cache.
+
+In a clone ``src/noisebook/notebooks`` and ``src/noisebook/data`` are links to the top-level folders; the
+wheel carries the same two folders as package data. Everything is therefore found beside this file.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import platformdirs
+
+PACKAGE = Path(__file__).resolve().parent
+NOTEBOOKS = PACKAGE / "notebooks"
+PRESETS = NOTEBOOKS / "presets"
+DATA = PACKAGE / "data"
+
+
+def clone() -> Path | None:
+    """The root of the clone that this package is run from, or None when it was installed as a wheel."""
+    root = PACKAGE.parents[1]
+    return root if (root / "Snakefile").is_file() else None
+
+
+def cache() -> Path:
+    """The cache folder: ``NOISEBOOK_CACHE`` if set, else the platform's place for caches. Not created here."""
+    chosen = os.environ.get("NOISEBOOK_CACHE")
+    return Path(chosen).expanduser().resolve() if chosen else Path(platformdirs.user_cache_dir("noisebook"))

@@ -1,0 +1,187 @@
+"""Claims: what a work says, what was measured here, and a verdict that is computed, never written by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from noisebook._checks import error
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim and its measurement.
+
+    Attributes:
+        id: Short name, such as ``L10``.
+        statement: What is claimed, in one sentence.
+        source: Where: section, table or figure of the work.
+        ours: The measured values, one a seed or sample; empty if and only if ``needs`` is given.
+        low: Smallest value that supports the claim.
+        high: Largest value that supports the claim.
+        unit: Unit of ``ours``, ``low`` and ``high``.
+        published: The published value, as text.
+        data: What it was measured on.
+        schedule: Width and training schedule of the network measured.
+        needs: What is missing to test the claim, such as a data set.
+    """
+
+    id: str
+    statement: str
+    source: str
+    ours: tuple[float, ...]
+    low: float = -math.inf
+    high: float = math.inf
+    unit: str = ""
+    published: str = ""
+    data: str = ""
+    schedule: str = ""
+    needs: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ours", tuple(float(value) for value in self.ours))
+        name = f"claim {self.id}"
+        if not self.id:
+            raise error("claim", "an id", "none")
+        if not all(math.isfinite(value) for value in self.ours):
+            raise error(name, "finite measured values", self.ours, "A measurement that failed supports nothing.")
+        if bool(self.needs) == bool(self.ours):
+            got = f"{len(self.ours)} values and needs={self.needs!r}"
+            raise error(name, "either measured values or what it needs", got)
+        if not self.low <= self.high:
+            raise error(name, "low <= high", f"{self.low} and {self.high}")
+
+    @property
+    def mean(self) -> float:
+        """Mean of the measured values; NaN if there are none."""
+        return math.fsum(self.ours) / len(self.ours) if self.ours else math.nan
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the mean; 0 for one value, NaN for none."""
+        n = len(self.ours)
+        if n < 2:
+            return 0.0 if n else math.nan
+        return math.sqrt(math.fsum((value - self.mean) ** 2 for value in self.ours) / (n - 1) / n)
+
+    @property
+    def verdict(self) -> str:
+        """``not tested (needs …)``; ``holds`` if mean ± 2 standard errors lies within the bounds; else ``fails``."""
+        if self.needs:
+            return f"not tested (needs {self.needs})"
+        spread = 2 * self.standard_error
+        return "holds" if self.low <= self.mean - spread and self.mean + spread <= self.high else "fails"
+
+
+def write(claims: Sequence[Claim], path: str | Path) -> None:
+    """Write claims as JSON, sorted by id, with their verdicts; equal claims give equal bytes.
+
+    Args:
+        claims: Any number, with distinct ids.
+        path: The file; its folder must exist.
+
+    Raises:
+        ValueError: Two claims of one id.
+    """
+    records = []
+    for claim in _sorted(claims):
+        record: dict[str, Any] = asdict(claim)
+        for bound in ("low", "high"):  # JSON has no infinity
+            record[bound] = record[bound] if math.isfinite(record[bound]) else None
+        records.append(record | {"verdict": claim.verdict})
+    text = json.dumps({"claims": records}, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    Path(path).write_text(text + "\n", encoding="utf-8")
+
+
+def read(path: str | Path) -> list[Claim]:
+    """Read claims that ``write`` wrote.
+
+    Args:
+        path: The JSON file.
+
+    Returns:
+        The claims, sorted by id. Verdicts are computed again from the values.
+
+    Raises:
+        ValueError: No claims file, fields missing or unknown, or a stored verdict that the values do not give.
+    """
+    try:
+        records = json.loads(Path(path).read_text(encoding="utf-8"))["claims"]
+        pairs = [(_claim(dict(record)), record["verdict"]) for record in records]
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as problem:
+        got = f"{type(problem).__name__}: {problem}"
+        raise error(str(path), "a claims file", got, "Run the chapter again to write it.") from None
+    for claim, verdict in pairs:
+        if verdict != claim.verdict:
+            got = f"{verdict!r}"
+            raise error(f"{path}: claim {claim.id}", f"{claim.verdict!r}", got, "Verdicts are computed: run it again.")
+    return _sorted([claim for claim, _ in pairs])
+
+
+def markdown(claims: Sequence[Claim]) -> str:
+    """A table of the claims.
+
+    Args:
+        claims: Any number, with distinct ids.
+
+    Returns:
+        Markdown: id, statement, published value, ours ± standard error (number), bound, verdict.
+    """
+    lines = ["| claim | statement | published | ours | supported by | verdict |", "|---|---|---|---|---|---|"]
+    for claim in _sorted(claims):
+        where = f"{claim.statement} *({claim.source})*" if claim.source else claim.statement
+        cells = (claim.id, where, claim.published, _ours(claim), _bound(claim), f"**{claim.verdict}**")
+        lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def totals(claims: Sequence[Claim]) -> dict[str, int]:
+    """How many claims hold, fail and were not tested.
+
+    Args:
+        claims: Any number.
+
+    Returns:
+        ``{"holds": …, "fails": …, "not tested": …}``.
+    """
+    verdicts = [claim.verdict.split(" (")[0] for claim in claims]
+    return {name: verdicts.count(name) for name in ("holds", "fails", "not tested")}
+
+
+def _claim(record: dict[str, Any]) -> Claim:
+    del record["verdict"]
+    low, high = record.pop("low"), record.pop("high")
+    ours = tuple(record.pop("ours"))
+    return Claim(**record, ours=ours, low=-math.inf if low is None else low, high=math.inf if high is None else high)
+
+
+def _sorted(claims: Sequence[Claim]) -> list[Claim]:
+    """By id, numbers within it by value: L2 before L10."""
+    ids = [claim.id for claim in claims]
+    if len(set(ids)) < len(ids):
+        raise error("claims", "distinct ids", ", ".join(sorted({i for i in ids if ids.count(i) > 1})) + " twice")
+    return sorted(
+        claims, key=lambda c: [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in re.split(r"(\d+)", c.id)]
+    )
+
+
+def _ours(claim: Claim) -> str:
+    if not claim.ours:
+        return ""
+    unit = f" {claim.unit}" if claim.unit else ""
+    if len(claim.ours) == 1:
+        return f"{claim.mean:.3g}{unit}"
+    return f"{claim.mean:.3g} ± {claim.standard_error:.2g}{unit} (n = {len(claim.ours)})"
+
+
+def _bound(claim: Claim) -> str:
+    unit = f" {claim.unit}" if claim.unit else ""
+    low, high = math.isfinite(claim.low), math.isfinite(claim.high)
+    if low and high:
+        return f"{claim.low:.3g} to {claim.high:.3g}{unit}"
+    return f"≥ {claim.low:.3g}{unit}" if low else f"≤ {claim.high:.3g}{unit}" if high else "any value"

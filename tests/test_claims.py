@@ -1,0 +1,132 @@
+"""Claims: verdicts follow from the numbers, and files cannot say otherwise."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from noisebook import claims
+from noisebook.claims import Claim
+
+
+def claim(*ours: float, **fields: object) -> Claim:
+    """A claim with these measured values."""
+    return Claim(**({"id": "L1", "statement": "It is small.", "source": "Sec. II", "ours": ours} | fields))
+
+
+def test_mean_and_standard_error_are_the_usual_ones() -> None:
+    """Mean and standard error agree with numpy; one value has no spread, none has no mean."""
+    values = np.random.default_rng(0).normal(3, 2, 17)
+    measured = claim(*values)
+    assert measured.mean == pytest.approx(values.mean(), rel=1e-12)
+    assert measured.standard_error == pytest.approx(values.std(ddof=1) / math.sqrt(17), rel=1e-12)
+    assert claim(4.0).standard_error == 0
+    assert math.isnan(claim(needs="data").mean)
+    assert math.isnan(claim(needs="data").standard_error)
+
+
+@pytest.mark.parametrize(
+    ("ours", "bounds", "verdict"),
+    [
+        ((1e-12,), {"high": 1e-8}, "holds"),
+        ((1e-7,), {"high": 1e-8}, "fails"),
+        ((1e-8,), {"high": 1e-8}, "holds"),
+        ((1.0, 1.2, 1.4), {"low": 1.0}, "fails"),  # 1.2 - 2 x 0.115 < 1
+        ((1.3, 1.4, 1.5), {"low": 1.0}, "holds"),
+        ((1.3, 1.4, 1.5), {"low": 1.0, "high": 1.5}, "fails"),
+        ((5.0,), {}, "holds"),
+    ],
+)
+def test_a_claim_holds_only_if_its_whole_interval_does(ours: tuple[float, ...], bounds: dict, verdict: str) -> None:
+    """The verdict is holds exactly when mean plus and minus two standard errors lie within the bounds."""
+    assert claim(*ours, **bounds).verdict == verdict
+
+
+def test_an_untested_claim_says_what_it_needs() -> None:
+    """A claim without measurement is not tested, and the verdict names what is missing."""
+    assert claim(needs="TCIA LDCT").verdict == "not tested (needs TCIA LDCT)"
+
+
+def test_claims_that_say_nothing_are_refused() -> None:
+    """NaN, infinity, no value without a need, a value with a need, crossed or NaN bounds and no id are errors."""
+    for fields, text in (
+        ({"ours": (1.0, math.nan)}, "claim L1: expected finite measured values"),
+        ({"ours": (math.inf,)}, "claim L1: expected finite measured values"),
+        ({}, "expected either measured values or what it needs, got 0 values"),
+        ({"ours": (1.0,), "needs": "x"}, "expected either measured values or what it needs, got 1 values"),
+        ({"ours": (1.0,), "low": 2, "high": 1}, "expected low <= high"),
+        ({"ours": (1.0,), "low": math.nan}, "expected low <= high"),
+        ({"ours": (1.0,), "id": ""}, "claim: expected an id"),
+    ):
+        with pytest.raises(ValueError, match=text):
+            claim(**fields)
+
+
+def test_writing_and_reading_is_exact_and_stable(tmp_path: Path) -> None:
+    """Claims survive a file exactly, sorted L2 before L10; the bytes do not depend on the order given."""
+    some = [
+        claim(0.1, 0.2, id="L10", low=0),
+        claim(needs="real data", id="G1"),
+        claim(1 / 3, id="L2", high=1, unit="HU"),
+    ]
+    claims.write(some, tmp_path / "a.json")
+    claims.write(some[::-1], tmp_path / "b.json")
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert claims.read(tmp_path / "a.json") == [some[1], some[2], some[0]]
+    assert "Infinity" not in (tmp_path / "a.json").read_text()
+
+
+def test_a_stored_verdict_that_disagrees_is_refused(tmp_path: Path) -> None:
+    """A file whose verdict was edited by hand does not load."""
+    path = tmp_path / "claims.json"
+    claims.write([claim(2.0, high=1.0)], path)
+    path.write_text(path.read_text().replace('"fails"', '"holds"'))
+    with pytest.raises(ValueError, match="claim L1: expected 'fails', got 'holds'"):
+        claims.read(path)
+
+
+def test_what_is_no_claims_file_is_refused(tmp_path: Path) -> None:
+    """Missing files, text, other JSON and records with missing or unknown fields are errors that name the file."""
+    path = tmp_path / "claims.json"
+    with pytest.raises(ValueError, match=r"claims\.json: expected a claims file, got FileNotFoundError"):
+        claims.read(path)
+    claims.write([claim(1.0)], path)
+    record = json.loads(path.read_text())["claims"][0]
+    for content in ("no", "[]", '{"claims": [1]}', {"claims": [record | {"x": 1}]}, {"claims": [{"verdict": "holds"}]}):
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        with pytest.raises(ValueError, match=r"claims\.json: expected a claims file"):
+            claims.read(path)
+
+
+def test_doubles_are_refused(tmp_path: Path) -> None:
+    """Two claims of one id cannot be written or tabulated."""
+    for call in (lambda c: claims.write(c, tmp_path / "x.json"), claims.markdown):
+        with pytest.raises(ValueError, match="claims: expected distinct ids, got L1 twice"):
+            call([claim(1.0), claim(2.0)])
+
+
+def test_the_table_shows_measurement_bound_and_verdict() -> None:
+    """Each row holds id, published value, mean with standard error and number, bound and verdict; pipes are escaped."""
+    table = claims.markdown(
+        [
+            claim(1.0, 1.2, 1.4, id="L3", low=0.9, high=1.1, unit="HU", published="0.98", statement="a | b"),
+            claim(1e-12, high=1e-8),
+            claim(2.0, id="L4", low=1),
+            claim(2.0, id="L5"),
+            claim(id="L6", needs="a GPU"),
+        ]
+    )
+    rows = table.splitlines()
+    assert rows[2] == "| L1 | It is small. *(Sec. II)* |  | 1e-12 | ≤ 1e-08 | **holds** |"
+    assert rows[3] == r"| L3 | a \| b *(Sec. II)* | 0.98 | 1.2 ± 0.12 HU (n = 3) | 0.9 to 1.1 HU | **fails** |"
+    assert rows[4].endswith("| 2 | ≥ 1 | **holds** |")
+    assert rows[5].endswith("| 2 | any value | **holds** |")
+    assert rows[6].endswith("|  | any value | **not tested (needs a GPU)** |")
+
+
+def test_totals_count_every_claim_once() -> None:
+    """Totals add up to the number of claims, by verdict."""
+    some = [claim(1.0), claim(1.0, high=0), claim(2.0, high=0), claim(needs="a"), claim(needs="b"), claim(needs="c")]
+    assert claims.totals(some) == {"holds": 1, "fails": 2, "not tested": 3}

@@ -1,0 +1,148 @@
+"""pyproject.toml, constraints.txt and environment.yml agree, and the files around them are whole."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+CONSTRAINTS = (ROOT / "constraints.txt").read_text(encoding="utf-8")
+ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+CONDA_NAMES = {"matplotlib": "matplotlib-base", "torch": "pytorch-cpu"}
+CONDA_ONLY = {"python", "pip", "jupyterlab"}
+
+
+def requirements(project: dict) -> list[Requirement]:
+    """What the package itself needs."""
+    return [Requirement(line) for line in project["project"]["dependencies"]]
+
+
+def pins(constraints: str) -> dict[str, str]:
+    """Name to version of a constraints file, names in canonical form."""
+    lines = [line.split("#")[0].strip() for line in constraints.splitlines()]
+    return {canonicalize_name(line.split("==")[0]): line.split("==")[1] for line in lines if "==" in line}
+
+
+def constraint_problems(project: dict, constraints: str) -> list[str]:
+    """Requirements, extras included, that are not pinned within their bounds; and lines that are no pins."""
+    lines = [line for line in constraints.splitlines() if line and line[0] != "#"]
+    found = [f"no plain pin: {line}" for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!]+", line)]
+    pinned = pins(constraints)
+    extras = project["project"]["optional-dependencies"].values()
+    for need in [*requirements(project), *(Requirement(line) for extra in extras for line in extra)]:
+        version = pinned.get(canonicalize_name(need.name))
+        if version is None:
+            found.append(f"{need.name} is not pinned")
+        elif not need.specifier.contains(version):
+            found.append(f"{need.name}=={version} is outside {need.specifier}")
+    return found
+
+
+def environment_problems(project: dict, environment: dict) -> list[str]:
+    """Where environment.yml has other packages or other bounds than the package's own requirements."""
+    conda = [Requirement(line) for line in environment["dependencies"] if isinstance(line, str)]
+    pip = [line for part in environment["dependencies"] if isinstance(part, dict) for line in part["pip"]]
+    found = [] if pip[-1:] == ["-e ."] else ["pip does not install the package itself last"]
+    there = {need.name: need.specifier for need in [*conda, *(Requirement(line) for line in pip if line[0] != "-")]}
+    wanted = {CONDA_NAMES.get(need.name, need.name): need.specifier for need in requirements(project)}
+    wanted["python"] = Requirement(f"python{project['project']['requires-python']}").specifier
+    for name in sorted(wanted.keys() - there.keys()):
+        found.append(f"{name} is missing")
+    for name in sorted(there.keys() - wanted.keys() - CONDA_ONLY):
+        found.append(f"{name} is not in pyproject.toml")
+    for name in sorted(wanted.keys() & there.keys()):
+        if wanted[name] != there[name]:
+            found.append(f"{name}: {there[name]} is not {wanted[name]}")
+    return found
+
+
+def test_the_constraints_pin_every_requirement_within_its_bounds():
+    """Every requirement has one version in constraints.txt, and pyproject.toml allows it."""
+    assert constraint_problems(PROJECT, CONSTRAINTS) == []
+
+
+def test_the_environment_matches_the_project():
+    """Binder and conda get the same packages with the same bounds as pip."""
+    assert environment_problems(PROJECT, ENVIRONMENT) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("torch==", "torch==1.", "is outside >=2.6"),
+        ("numpy==", "nampy==", "numpy is not pinned"),
+        ("numpy==", "-e .\nnumpy==", "no plain pin: -e ."),
+        ("numpy==", "-f https://example.org\nnumpy==", "no plain pin: -f"),
+        ("numpy==", "numpy>=", "no plain pin: numpy>="),
+    ],
+)
+def test_a_broken_constraint_is_found(old, new, message):
+    """A version out of bounds, a missing pin and a line that is none are each reported."""
+    found = constraint_problems(PROJECT, CONSTRAINTS.replace(f"\n{old}", f"\n{new}"))
+    assert any(message in problem for problem in found), found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("numpy >=2.0", "numpy >=1.9", "numpy: >=1.9 is not >=2.0"),
+        ("  - numpy >=2.0\n", "", "numpy is missing"),
+        ("numpy >=2.0", "numpy >=2.0\n  - pandas", "pandas is not in pyproject.toml"),
+        ("python >=3.11", "python >=3.10", "python: "),
+        ("lightning-fabric>=2.4", "lightning-fabric>=2.3", "lightning-fabric: >=2.3 is not >=2.4"),
+        ("      - -e .\n", "", "pip does not install the package itself"),
+    ],
+)
+def test_a_broken_environment_is_found(old, new, message):
+    """A missing, additional or differently bounded package is reported."""
+    text = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    assert old in text
+    found = environment_problems(PROJECT, yaml.safe_load(text.replace(old, new)))
+    assert any(message in problem for problem in found), found
+
+
+def test_the_address_of_the_repository_is_one_setting():
+    """It stands in pyproject.toml alone, as an https address or empty."""
+    assert re.fullmatch(r"|https://[^ ]+[^/ ]", PROJECT["tool"]["noisebook"]["repository"])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.stem)
+def test_workflows_call_only_what_there_is(path):
+    """Every workflow is YAML, and what it runs is a file or a make target of this repository, or Python."""
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    jobs = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
+    commands = [step["run"].split() for job in jobs.values() for step in job["steps"] if "run" in step]
+    assert commands
+    for first, *rest in commands:
+        assert first in (".ci/run", "python") or (first == "make" and set(rest) <= targets)
+
+
+def test_make_needs_nothing_but_a_python(tmp_path):
+    """`make help` lists every public target, and a Python that is too old is refused in words."""
+    targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert targets
+    assert {line.split()[0] for line in listed.splitlines() if not line.startswith("make")} == set(targets[1].split())
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    old = tmp_path / "oldpython"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    command = ["make", "book", f"PYTHON={old}"]
+    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert refused.returncode != 0
+    assert "noisebook needs Python 3.11 to 3.13" in refused.stdout
+
+
+def test_the_citation_names_the_version():
+    """CITATION.cff is whole and names the version of the package."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    source = (ROOT / "src" / "noisebook" / "__init__.py").read_text(encoding="utf-8")
+    assert f'__version__ = "{citation["version"]}"' in source
+    assert {"cff-version", "message", "title", "authors", "license"} <= set(citation)
