@@ -1,0 +1,49 @@
+"""Poisson draws and binomial thinning."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from noisebook import photons
+
+
+def generator() -> torch.Generator:
+    """A fixed seed."""
+    return torch.Generator().manual_seed(3)
+
+
+def test_poisson_mean_and_variance_equal_the_rate() -> None:
+    """Counts of rate 9 have mean and variance 9 within 2 %."""
+    counts = photons.poisson(torch.full((200_000,), 9.0), generator())
+    assert float(counts.mean()) == pytest.approx(9, rel=0.02)
+    assert float(counts.var()) == pytest.approx(9, rel=0.02)
+
+
+def test_thinning_a_poisson_count_gives_two_independent_poisson_counts() -> None:
+    """The kept quarter has mean and variance 2, and is uncorrelated with the rest."""
+    counts = photons.poisson(torch.full((200_000,), 8.0), generator())
+    kept = photons.thin(counts, 0.25, generator())
+    rest = counts - kept
+    assert float(kept.mean()) == pytest.approx(2, rel=0.02)
+    assert float(kept.var()) == pytest.approx(2, rel=0.03)
+    assert abs(float(torch.corrcoef(torch.stack([kept, rest]))[0, 1])) < 0.01
+    assert kept.min() >= 0
+    assert rest.min() >= 0
+
+
+def test_thinning_by_nothing_and_all_is_exact() -> None:
+    """Share 1 keeps every photon and share 0 none."""
+    counts = torch.arange(5.0)
+    torch.testing.assert_close(photons.thin(counts, 1.0, generator()), counts)
+    torch.testing.assert_close(photons.thin(counts, 0.0, generator()), torch.zeros(5))
+
+
+def test_bad_counts_are_refused() -> None:
+    """Negative rates, fractional counts and shares above one raise."""
+    with pytest.raises(ValueError, match="rate: expected values of at least 0"):
+        photons.poisson(torch.tensor([-1.0]), generator())
+    with pytest.raises(ValueError, match="counts: expected whole numbers"):
+        photons.thin(torch.tensor([0.5]), 0.5, generator())
+    with pytest.raises(ValueError, match=r"share: expected within \[0, 1\], got 1.5"):
+        photons.thin(torch.tensor([1.0]), 1.5, generator())
