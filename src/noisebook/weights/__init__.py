@@ -1,0 +1,24 @@
+"""Weights: the registry of every file that a result depends on, and loading that verifies before it opens.
+
+``data/registry.yaml`` holds two tables: ``embedded``, the small networks trained here and kept in ``data/weights``, and
+``external``, the files of others. Only safetensors files are opened, a format that holds no code; size and sha256 are
+compared first, on the very bytes that are then parsed. This module holds no model class.
+"""
+
+from ._files import into, load, register, save
+from ._registry import Embedded, External, check_registry, embedded, external, listing, metadata, model_card
+
+__all__ = [
+    "Embedded",
+    "External",
+    "check_registry",
+    "embedded",
+    "external",
+    "into",
+    "listing",
+    "load",
+    "metadata",
+    "model_card",
+    "register",
+    "save",
+]

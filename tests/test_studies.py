@@ -1,0 +1,165 @@
+"""Studies: a committed result counts only while its configuration, weights and function are the ones that made it."""
+
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from noisebook import chapters, studies
+from noisebook.studies import Study
+
+COMMITTED = sorted(studies.ROOT.glob("*/*.json"))
+
+
+def spread(folder: Path, device: str, *, seeds: list[int], scale: float) -> dict[str, np.ndarray]:
+    """One random number a seed."""
+    (folder / "checkpoint").write_text(device)
+    values = [np.random.default_rng(seed).normal(scale=scale) for seed in seeds]
+    return {"seed": np.array(seeds), "value": np.array(values)}
+
+
+def images(folder: Path, device: str, *, size: int) -> dict[str, np.ndarray]:
+    """A ramp, and a number without axes."""
+    return {"image": np.arange(size * size, dtype=np.float32).reshape(size, size), "one": np.float64(1)}
+
+
+def known() -> dict[str, Study]:
+    """The studies that the papers define, by chapter and name."""
+    papers = [name for name in chapters.papers() if "STUDIES" in chapters.defines(name)]
+    found = [study for name in papers for study in importlib.import_module(f"noisebook.papers.{name}").STUDIES]
+    return {f"{study.chapter}/{study.name}": study for study in found}
+
+
+@pytest.fixture
+def registry(tmp_path):
+    """A registry with the weights ``net``."""
+    file = tmp_path / "registry.yaml"
+    file.write_text(json.dumps({"net": {"chapter": "tiny", "sha256": "aa"}}))
+    return file
+
+
+@pytest.fixture
+def study():
+    """A study of three seeds that uses the weights ``net``."""
+    return Study("tiny", "spread", spread, {"seeds": [1, 2, 3], "scale": 2.0}, ("net",))
+
+
+def test_no_committed_study_is_stale():
+    """Every study that a paper defines has a committed result, made by the present function, config and weights."""
+    assert [reason for study in known().values() for reason in studies.stale(study)] == []
+
+
+def test_every_committed_result_belongs_to_a_study():
+    """No result outlives the study that made it."""
+    assert {f"{file.parent.name}/{file.stem}" for file in COMMITTED} <= set(known())
+
+
+def test_a_result_comes_back_as_it_was_made(study, registry, tmp_path):
+    """Number columns become a CSV that is read back bit for bit, with the record of its circumstances."""
+    result = studies.make(study, tmp_path / "work", "cpu", tmp_path, registry)
+    arrays, record = studies.load("tiny", "spread", tmp_path)
+    expected = spread(tmp_path, "cpu", **study.config)
+    assert result == tmp_path / "tiny" / "spread.csv"
+    assert (tmp_path / "work" / "checkpoint").read_text() == "cpu"
+    for name, values in expected.items():
+        assert arrays[name].dtype == values.dtype
+        np.testing.assert_array_equal(arrays[name], values)
+    assert (record["config"], record["device"], record["weights"]) == (study.config, "cpu", {"net": "aa"})
+    assert studies.stale(study, tmp_path, registry) == []
+
+
+def test_images_are_kept_as_npz(tmp_path):
+    """Arrays that are no columns become an npz, whose bytes are equal each time."""
+    study = Study("tiny", "images", images, {"size": 5})
+    first = studies.make(study, tmp_path / "work", root=tmp_path / "a").read_bytes()
+    assert studies.make(study, tmp_path / "work", root=tmp_path / "b").read_bytes() == first
+    arrays = studies.read(study, tmp_path / "a")
+    np.testing.assert_array_equal(arrays["image"], images(tmp_path, "cpu", size=5)["image"])
+    assert arrays["one"].shape == ()
+
+
+def test_every_change_of_circumstances_makes_a_result_stale(study, registry, tmp_path):
+    """Another configuration, function or weight, and a missing or changed result, are each named."""
+    studies.make(study, tmp_path / "work", "cpu", tmp_path, registry)
+    other_config = Study("tiny", "spread", spread, {"seeds": [1, 2], "scale": 2.0}, ("net",))
+    assert studies.stale(other_config, tmp_path, registry) == ["tiny/spread: config has changed"]
+    other_function = Study("tiny", "spread", images, study.config, ("net",))
+    assert studies.stale(other_function, tmp_path, registry) == ["tiny/spread: function has changed"]
+    registry.write_text(json.dumps({"net": {"chapter": "tiny", "sha256": "bb"}}))
+    assert studies.stale(study, tmp_path, registry) == ["tiny/spread: weights has changed"]
+    (tmp_path / "tiny" / "spread.csv").write_text("seed,value\n1,1.0\n")
+    assert "expected the recorded result" in studies.stale(study, tmp_path, registry)[0]
+    assert "expected a record" in studies.stale(Study("tiny", "none", spread, {}), tmp_path, registry)[0]
+
+
+def test_docstrings_comments_and_layout_do_not_change_the_hash():
+    """Tidying costs no rerun; a changed number does."""
+
+    def first(x):
+        return x + 1
+
+    def tidied(x):
+        """A docstring."""
+        # a comment
+        return (
+            x
+            + 1
+        )  # fmt: skip
+
+    def changed(x):
+        return x + 2
+
+    tidied_hash, changed_hash = _as("tidied", tidied), _as("changed", changed)
+    assert _as("first", first) == tidied_hash
+    assert tidied_hash != changed_hash
+
+
+def _as(name, function):
+    """The hash of a function as if it were called ``f``."""
+    tree = studies.ast.parse(studies.textwrap.dedent(studies.inspect.getsource(function)))
+    tree.body[0].name = "f"
+    return json.dumps(studies._plain(tree))
+
+
+def test_the_hash_is_the_same_on_every_python():
+    """The hash of a fixed function is a fixed number: results need not be made again for another Python."""
+    assert studies.function_hash(fixed) == "54258932c3dbd8fa945c08872a362f93e468d25c88c7c5605317d3a924981786"
+
+
+def fixed(x, *, y: int = 3, **more):
+    """Has a little of everything."""
+    values = [f"{x!r:>{y}}" for x in range(y) if x not in (None, [])]
+    with open(more["name"]) as file:
+        return {"a": lambda z: -z, "b": values[1:], "c": file, "d": x @ y if x else None}
+
+
+@pytest.mark.parametrize(
+    ("config", "weights", "message"),
+    [
+        ({"seeds": {1, 2}}, (), "config of tiny/x: expected JSON values"),
+        ({"scale": float("nan")}, (), "config of tiny/x: expected JSON values"),
+        ({}, ("nett",), "weights of tiny/x: expected an id in data/registry.yaml, got 'nett'"),
+    ],
+)
+def test_circumstances_must_be_recordable(registry, config, weights, message):
+    """What JSON cannot hold, and a weight that the registry does not know, are refused before anything runs."""
+    with pytest.raises(ValueError, match=message):
+        studies.circumstances(Study("tiny", "x", spread, config, weights), registry)
+
+
+def test_a_result_has_a_limit(tmp_path):
+    """A result above 1 MB is refused and leaves nothing; so is an empty one."""
+    noise = np.random.default_rng(0).normal(size=(500, 500))
+    with pytest.raises(ValueError, match="result big: expected at most 1000000 bytes"):
+        studies.write({"noise": noise}, tmp_path / "big")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="expected at least one array"):
+        studies.write({}, tmp_path / "none")
+
+
+def test_a_missing_result_says_what_to_run(tmp_path):
+    """A result that is not there is an error with the command that makes it."""
+    with pytest.raises(ValueError, match=r"study tiny/none: expected a record none.json, got none. Run: make studies"):
+        studies.load("tiny", "none", tmp_path)
