@@ -1,0 +1,1 @@
+"""One file a paper: its models, losses, corruption, configuration and training step."""

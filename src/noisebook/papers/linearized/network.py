@@ -1,0 +1,276 @@
+"""FBPConvNet: the network, its training step and the embedded nets.
+
+J. Xu, F. Noo, "Linearized analysis of noise and resolution for DL-based image generation", IEEE Transactions on Medical
+Imaging 2022, doi 10.1109/TMI.2022.3214475. The network is FBPConvNet: K. H. Jin, M. T. McCann, E. Froustey, M. Unser,
+"Deep convolutional neural network for inverse problems in imaging", IEEE TIP 26(9), 2017, doi 10.1109/TIP.2017.2713099.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from noisebook import _paths, datasets, embedded, metrics, training, weights
+from noisebook._checks import check_one_of, check_positive, check_rank, error
+from noisebook.inference import tiled
+
+
+@dataclass(frozen=True)
+class Config:
+    """Architecture and training schedule. The defaults are the paper's; `EMBEDDED` is what this book ships."""
+
+    channels: int = 64  # section III-B, from FBPConvNet; the authors' code uses 64
+    levels: int = 5  # section III-B; the authors' code uses 5
+    loss: str = "mse"  # section III-B: MSE; section IV-F: L1
+    label: str = "noise free"  # section III-B: noise-free full-view FBP; the authors' code: full dose
+    stages: tuple[tuple[int, int], ...] = ((64, 600), (128, 200), (256, 200))  # section III-B: (patch, epochs)
+    patches: int = 1  # patches a slice and epoch at the first stage; not stated; ours
+    batch: int = 16  # at the first stage; not stated; ours
+    learning_rate: float = 1e-3  # not stated; ours, falling to a hundredth by a cosine
+    seed: int = 0  # ours
+
+    @property
+    def epochs(self) -> int:
+        """All epochs of all stages."""
+        return sum(count for _, count in self.stages)
+
+    def patch(self, epoch: int) -> int:
+        """The patch size, in pixels, of an epoch counted from 0."""
+        for size, count in self.stages:
+            if epoch < count:
+                return size
+            epoch -= count
+        return self.stages[-1][0]
+
+
+EMBEDDED = {"linearized-quarter": Config(channels=11, stages=((64, 50), (128, 15), (256, 10)), patches=12)}
+"""The embedded nets by registry id: eleven base channels in place of 64, and a schedule that two CPU cores manage."""
+
+
+class _Block(nn.Sequential):
+    """Twice: convolution 3x3, batch normalisation, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        layers: list[nn.Module] = []
+        for first in (inputs, outputs):
+            layers += [
+                nn.Conv2d(first, outputs, 3, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(inplace=True),
+            ]
+        super().__init__(*layers)
+
+
+class FBPConvNet(nn.Module):
+    """A U-Net with a global residual: image + U-Net(image), (B, 1, Y, X) in HU.
+
+    Args:
+        channels: Width of the first level; it doubles at each level.
+        levels: Number of resolutions, five in the paper.
+
+    Source: Jin et al. 2017, figure 2; zero padding, max-pooling 2x2, transposed convolution 2x2, final convolution 1x1.
+    """
+
+    SCALE_HU = 200.0
+    """Images are divided by this before the U-Net and its output is multiplied by it (ours)."""
+
+    def __init__(self, channels: int = 64, levels: int = 5) -> None:
+        check_positive("channels", channels)
+        check_positive("levels", levels)
+        super().__init__()
+        widths = [channels * 2**level for level in range(levels)]
+        self.down = nn.ModuleList(_Block(a, b) for a, b in zip([1, *widths], widths, strict=False))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in reversed(widths[:-1]))
+        self.merge = nn.ModuleList(_Block(2 * w, w) for w in reversed(widths[:-1]))
+        self.last = nn.Conv2d(channels, 1, 1)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(cast(Tensor, self.last.bias))
+
+    @property
+    def stride(self) -> int:
+        """The pooling grid in pixels: image sides, and corners of crops, must be multiples of it."""
+        return 1 << (len(self.down) - 1)
+
+    @property
+    def halo(self) -> int:
+        """Pixels on each side, a multiple of the stride, beyond which nothing influences an output pixel."""
+        levels = len(self.down)
+        reach = 2 * (2**levels - 1) + 2 * (2 ** (levels - 1) - 1) + self.stride - 1
+        return int(-(-reach // self.stride) * self.stride)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Denoise (B, 1, Y, X), HU; both sides must be multiples of `stride`."""
+        check_rank("image", image, 4, "(B, 1, Y, X)")
+        if image.shape[1] != 1 or image.shape[2] % self.stride or image.shape[3] % self.stride:
+            raise error("image", f"(B, 1, Y, X) with Y and X multiples of {self.stride}", tuple(image.shape), "Pad it.")
+        x = image / self.SCALE_HU
+        skips = []
+        for level, block in enumerate(self.down):
+            x = block(F.max_pool2d(x, 2) if level else x)
+            skips.append(x)
+        for skip, up, merge in zip(reversed(skips[:-1]), self.up, self.merge, strict=True):
+            x = merge(torch.cat([skip, up(x)], 1))
+        return image + self.SCALE_HU * cast(Tensor, self.last(x))
+
+
+class Training:
+    """The network, its optimiser and one training step, for `noisebook.training.fit`."""
+
+    parts: tuple[str, ...] = ("model", "optimizer", "scheduler")
+
+    def __init__(self, config: Config) -> None:
+        check_one_of("loss", config.loss, ("mse", "l1"))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.model: nn.Module = FBPConvNet(config.channels, config.levels)
+        self.loss = F.mse_loss if config.loss == "mse" else F.l1_loss
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate)
+        self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
+            self.optimizer, config.epochs, eta_min=config.learning_rate / 100
+        )
+
+    def step(self, fabric: Any, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """One step on (input, label), both (B, 1, Y, X) in HU. Logs the loss in units of `FBPConvNet.SCALE_HU`."""
+        noisy, label = batch
+        scale = FBPConvNet.SCALE_HU
+        loss = self.loss(self.model(noisy) / scale, label / scale)
+        self.optimizer.zero_grad()
+        fabric.backward(loss)
+        self.optimizer.step()
+        return {"loss": loss}
+
+    def end_epoch(self, epoch: int) -> None:
+        """Lower the learning rate."""
+        self.scheduler.step()
+
+
+def batches(
+    noisy: Tensor, label: Tensor, config: Config, epoch: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Random patches of one epoch, turned and mirrored, as (input, label) of (B, 1, size, size) in HU.
+
+    Args:
+        noisy: All training slices, (N, Y, X), HU.
+        label: Their labels, the same shape.
+        config: Patch sizes, batch and number of patches; both fall as the patch grows, by the same area.
+        epoch: Counted from 0.
+        generator: Chooses slices, places and turns.
+    """
+    size = config.patch(epoch)
+    share = (size / config.stages[0][0]) ** 2
+    batch = max(1, round(config.batch / share))
+    count = max(1, round(config.patches * len(noisy) / share / batch))
+    for _ in range(count):
+        pairs = torch.stack([_patch(noisy, label, size, generator) for _ in range(batch)], 1)
+        yield pairs[0][:, None], pairs[1][:, None]
+
+
+def _patch(noisy: Tensor, label: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """One random patch of both, (2, size, size), under one of the eight symmetries of the square."""
+
+    def draw(limit: int) -> int:
+        return int(torch.randint(limit, (), generator=generator))
+
+    index, top, left = draw(len(noisy)), draw(noisy.shape[1] - size + 1), draw(noisy.shape[2] - size + 1)
+    pair = torch.stack([image[index, top : top + size, left : left + size] for image in (noisy, label)])
+    pair = torch.rot90(pair, draw(4), (1, 2))
+    return pair.flip(2) if draw(2) else pair
+
+
+def train(config: Config, root: Path, patients: Iterable[str], folder: Path, device: str = "auto") -> FBPConvNet:
+    """Train a net on patients of a CT archive, real or simulated; goes on from the newest checkpoint.
+
+    Args:
+        config: Width, loss, label and schedule.
+        root: The archive, as for `noisebook.datasets.ct_pairs`.
+        patients: Those to train on.
+        folder: For checkpoints and the log.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Returns:
+        The net on the CPU, in evaluation mode.
+    """
+    pairs = [datasets.ct_pairs(root, patient, label=config.label) for patient in patients]
+    low, label = (torch.from_numpy(np.concatenate([getattr(p, name) for p in pairs])) for name in ("low", "label"))
+    trainee = Training(config)
+
+    def of_epoch(epoch: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        return batches(low, label, config, epoch, generator)
+
+    training.fit(trainee, of_epoch, epochs=config.epochs, folder=folder, seed=config.seed, device=device)
+    net = FBPConvNet(config.channels, config.levels)
+    return weights.into(net, {name: value.cpu() for name, value in trainee.model.state_dict().items()}).eval()
+
+
+def train_embedded(folder: Path, names: Iterable[str] | None = None, device: str = "auto") -> None:
+    """Train the embedded nets on the simulated training patients and enter them into the registry.
+
+    Args:
+        folder: For checkpoints; training goes on from the newest.
+        names: Registry ids; all of `EMBEDDED` if None.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        ValueError: If a name is not in `EMBEDDED`.
+    """
+    chosen = list(EMBEDDED if names is None else names)
+    for name in chosen:
+        check_one_of("name", name, EMBEDDED)
+    root = embedded.embedded_ct(embedded.TRAIN)
+    patients = datasets.ct_patients(root)
+    for name in chosen:
+        net = train(EMBEDDED[name], root, patients, folder / name, device)
+        _register(name, EMBEDDED[name], net, datasets.ct_pairs(root, patients[0], label="noise free").low)
+
+
+def _register(name: str, config: Config, net: FBPConvNet, examples: np.ndarray) -> None:
+    """Store in half precision, measure what that changes, and describe the net for its model card."""
+    file = f"{name}.safetensors"
+    weights.save(net.state_dict(), _paths.DATA / "weights" / file, half=True)
+    full = denoise(net, examples)
+    halved = {k: v.half().float() if v.is_floating_point() else v for k, v in net.state_dict().items()}
+    change = metrics.rmse(denoise(weights.into(net, halved), examples), full)
+    stages = ", ".join(f"{count} epochs of {size} x {size}" for size, count in config.stages)
+    recipe = embedded.TRAIN
+    weights.register(
+        name,
+        chapter="linearized",
+        file=file,
+        architecture=f"FBPConvNet, {config.levels} levels, {config.channels} base channels (the paper: 64)",
+        config={key: value for key, value in asdict(config).items() if key in ("channels", "levels", "loss", "label")},
+        schedule=f"{config.loss.upper()} against {config.label} images; Adam, learning rate {config.learning_rate:g} "
+        f"falling by a cosine; patches: {stages}",
+        training_data=f"{recipe.id}: {len(recipe.patients)} simulated patients, {recipe.slices} slices each, "
+        f"{recipe.low_share:.0%} dose",
+        seed=config.seed,
+        half_precision_change=f"{change:.2g} HU RMS over {len(examples)} slices",
+    )
+
+
+def load(name: str = "linearized-quarter", device: str = "cpu") -> FBPConvNet:
+    """An embedded net, verified, in evaluation mode.
+
+    Raises:
+        ValueError: If the name is not in the registry, or the file is not the registered one.
+    """
+    config = weights.metadata(name).config
+    return weights.into(FBPConvNet(config["channels"], config["levels"]), weights.load(name)).eval().to(device)
+
+
+def denoise(model: FBPConvNet, hu: np.ndarray) -> np.ndarray:
+    """Denoise slices (Z, Y, X) in HU of any size, one by one, in tiles; the same shape, float32."""
+    check_rank("hu", hu, 3, "(Z, Y, X)")
+    device = next(model.parameters()).device
+    stride, tile = model.stride, max(512 // model.stride, 1) * model.stride
+    outputs = [
+        tiled(model, torch.from_numpy(s).float()[None, None].to(device), tile=tile, halo=model.halo, stride=stride)
+        for s in hu
+    ]
+    return torch.cat(outputs)[:, 0].cpu().numpy()

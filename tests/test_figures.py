@@ -1,0 +1,98 @@
+"""Figures: labels and units are drawn, numbers are kept, equal runs write equal bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from torch import nn
+
+from noisebook import figures
+from noisebook.papers.linearized import FBPConvNet
+
+
+def texts(figure: Figure) -> list[str]:
+    """Every text in a figure."""
+    return [text.get_text() for text in figure.findobj(match=lambda artist: hasattr(artist, "get_text"))]
+
+
+def panel(**changes: object) -> figures.Panel:
+    """A ramp of 40 x 40 pixels of 1 mm."""
+    settings = {"image": np.linspace(-50, 50, 1600).reshape(40, 40), "title": "ramp", "spacing_mm": 1.0} | changes
+    return figures.Panel(**settings)  # type: ignore[arg-type]
+
+
+def test_images_show_title_unit_window_and_scale() -> None:
+    """A panel's title, unit, window and scale bar are drawn; the colours span the window."""
+    figure = figures.images([panel(window=(-20, 30))], columns=1, title="above")
+    assert {"ramp", "HU", "10 mm", "above"} <= set(texts(figure))
+    assert figure.axes[0].images[0].get_clim() == (-20, 30)
+
+
+def test_signed_panels_are_symmetric_about_zero() -> None:
+    """Without a window, limits are equal and opposite, so that white is zero."""
+    low, high = figures.images([panel(signed=True)], columns=1).axes[0].images[0].get_clim()
+    assert low == -high
+    assert high == pytest.approx(50, rel=0.01)
+
+
+def test_profile_and_dots_name_what_they_draw() -> None:
+    """Curves have their names and axes their labels; every value of a group is a dot, its median a bar."""
+    curve = figures.profile([figures.Line(np.arange(3), np.arange(3), "one")], x="distance / mm", y="value / HU")
+    assert {"one", "distance / mm", "value / HU"} <= set(texts(curve))
+    groups = {"a": np.array([1.0, 2.0, 4.0]), "b": np.array([3.0])}
+    axis = figures.dots(groups, y="ratio", reference=1.0, log=True).axes[0]
+    assert sorted(y for line in axis.lines[:2] for y in line.get_ydata()) == [1, 2, 3, 4]
+    assert [bar.get_segments()[0][0, 1] for bar in axis.collections] == [2, 3]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["a", "b"]
+
+
+def test_architecture_shows_every_convolution_with_its_channels() -> None:
+    """The picture of a three-level net of width 3 has its 13 convolutions: 11 in blocks and two transposed."""
+    figure = figures.architecture(FBPConvNet(3, 3).eval(), torch.zeros(1, 1, 16, 16))
+    drawn = [text.get_text() for text in figure.axes[0].texts]
+    assert sorted(int(text) for text in drawn if text.isdecimal()) == [1, 3, 3, 3, 3, 3, 6, 6, 6, 6, 6, 12, 12]
+    assert {"16²", "8²", "4²"} <= set(drawn)
+    with pytest.raises(ValueError, match="model: expected a network with two-dimensional convolutions"):
+        figures.architecture(nn.Linear(2, 2), torch.zeros(1, 2))
+
+
+def test_keep_writes_equal_bytes_and_the_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Kept twice, PNG and SVG are equal to the byte; columns become a CSV and images an npz that hold the numbers."""
+    for run in ("one", "two"):
+        figures.keep(figures.images([panel()], columns=1), tmp_path / run, "chapter", "ramp", {"ramp": panel().image})
+        line = figures.profile([figures.Line(np.arange(3), np.arange(3), "a")], x="x", y="y")
+        figures.keep(line, tmp_path / run, "chapter", "line", {"x": np.arange(3), "y": np.array([0.5, 1, 2])})
+    folders = [tmp_path / run / "chapter" / "figures" for run in ("one", "two")]
+    names = ["line.csv", "line.png", "line.svg", "ramp.npz", "ramp.png", "ramp.svg"]
+    assert [sorted(f.name for f in folder.iterdir()) for folder in folders] == [names, names]
+    for name in names:
+        assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
+    assert (folders[0] / "line.csv").read_text() == "x,y\n0,0.5\n1,1.0\n2,2.0\n"
+    np.testing.assert_array_equal(np.load(folders[0] / "ramp.npz")["ramp"], panel().image)
+
+
+def test_table_rounds_numbers_and_keeps_texts(capsys: pytest.CaptureFixture[str]) -> None:
+    """Unequal columns raise; equal ones are shown."""
+    figures.table({"name": ["a", "b"], "value": [1.23456, 2.0]})
+    assert "Markdown" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="columns: expected one length"):
+        figures.table({"a": [1], "b": [1, 2]})
+
+
+def test_bad_panels_are_refused(tmp_path: Path) -> None:
+    """No panel, NaN, wrong rank, no numbers and an impossible window raise."""
+    with pytest.raises(ValueError, match="panels: expected at least one"):
+        figures.images([], columns=2)
+    with pytest.raises(ValueError, match="ramp: expected finite values"):
+        figures.images([panel(image=np.full((3, 3), np.nan))], columns=1)
+    with pytest.raises(ValueError, match=r"ramp: expected 2 axes \(Y, X\)"):
+        figures.images([panel(image=np.zeros((1, 3, 3)))], columns=1)
+    with pytest.raises(ValueError, match="numbers of figure x: expected at least one array"):
+        figures.keep(figures.images([panel()], columns=1), tmp_path, "chapter", "x", {})
+    with pytest.raises(ValueError, match="width: expected a number above zero"):
+        figures.hu_window(40, 0)
+    assert figures.hu_window(40, 400) == (-160, 240)
