@@ -1,0 +1,356 @@
+"""Chapters: which there are, what their parameters are, what they depend on, and how one is run.
+
+A run executes a copy of the notebook with papermill, in the kernel of this very interpreter and in the output folder,
+under a temporary name; only a notebook that ended is given its final name and a mark of completion, which ``gate``
+asks for before a page of the book is made of it.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from noisebook import _parameters, _paths, _registry
+from noisebook._checks import check_one_of
+from noisebook._notebook import LOG, MARK, fingerprint, problems, read, text, tidy
+from noisebook._notebook import gate as gate
+
+
+class RunError(RuntimeError):
+    """A notebook did not end well; the message names the cell and the reason."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run cost and where it lies.
+
+    Attributes:
+        notebook: the executed notebook, ``OUT/<chapter>.ipynb``.
+        seconds: wall time, kernel start included.
+        memory_gb: peak resident memory of the kernel in GB (1e9 bytes); an upper bound where this process ran others.
+    """
+
+    notebook: Path
+    seconds: float
+    memory_gb: float
+
+    def __str__(self) -> str:
+        return f"{self.notebook.stem}: {self.seconds:.0f} s, {self.memory_gb:.1f} GB"
+
+
+def names() -> list[str]:
+    """The chapters: every notebook that lies in the notebooks folder."""
+    return sorted(path.stem for path in _paths.NOTEBOOKS.glob("*.ipynb"))
+
+
+def path(chapter: str) -> Path:
+    """The notebook of a chapter.
+
+    Raises:
+        ValueError: there is no such chapter; the nearest one is named.
+    """
+    check_one_of("chapter", chapter, names())
+    return _paths.NOTEBOOKS / f"{chapter}.ipynb"
+
+
+def title(chapter: str) -> str:
+    """The first heading of a chapter."""
+    cells = "\n".join(text(cell) for cell in read(path(chapter))["cells"] if cell["cell_type"] == "markdown")
+    heading = re.search(r"^#\s+(.+)$", cells, re.MULTILINE)
+    return heading.group(1).strip() if heading else chapter
+
+
+def parameters(chapter: str) -> dict[str, _parameters.Parameter]:
+    """The parameters of a chapter, read from its cell that is tagged ``parameters``."""
+    for cell in read(path(chapter))["cells"]:
+        if "parameters" in cell.get("metadata", {}).get("tags", []):
+            return _parameters.read(text(cell))
+    return {}
+
+
+def presets(chapter: str) -> dict[str, Path]:
+    """The presets of a chapter: name to YAML file."""
+    found = sorted(_paths.PRESETS.glob(f"{chapter}-*.yaml"))
+    return {file.stem.removeprefix(f"{chapter}-"): file for file in found}
+
+
+def values(chapter: str, preset: str, overrides: Iterable[str] = ()) -> dict[str, object]:
+    """The parameters that a run sets: those of the preset, then every ``name=value`` of ``overrides``.
+
+    A parameter that ``is_place`` is taken relative to the present folder, and made absolute, because the notebook runs
+    in its output folder.
+
+    Raises:
+        ValueError: the chapter, the preset or a name is unknown (the nearest is named), or a value has a wrong type.
+    """
+    import yaml
+
+    known = parameters(chapter)
+    check_one_of(f"preset of {chapter}", preset, presets(chapter))
+    file = presets(chapter)[preset]
+    chosen: dict[str, object] = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    _parameters.check(known, chosen, file.name)
+    chosen |= dict(_parameters.parse(known, assignment) for assignment in overrides)
+    for name, value in chosen.items():
+        if is_place(name) and isinstance(value, str) and value:
+            chosen[name] = str(Path(value).expanduser().resolve())
+    return chosen
+
+
+def is_place(name: str) -> bool:
+    """Whether a parameter of this name is a place on disk: ``data_root``, ``scan_path``, ``work_folder``."""
+    return name.endswith(("_root", "_path", "_folder"))
+
+
+# ------------------------------------------------------------------------------------------------ what a chapter needs
+
+
+def dependencies(chapter: str, preset: str = "book") -> list[Path]:
+    """The files that decide what a run of a chapter gives: notebook, preset, modules, weights and studies.
+
+    Modules are those under ``src/noisebook`` that the notebook imports, and what they import in turn. The registry
+    stays out: of it, only the entries of this chapter count.
+    """
+    files = [path(chapter), *modules(chapter), *weight_files(chapter)]
+    files += [presets(chapter)[preset]] if preset in presets(chapter) else []
+    files += sorted(file for file in (_paths.DATA / "studies" / chapter).glob("*") if file.is_file())
+    return list(dict.fromkeys(files))
+
+
+def weight_files(chapter: str) -> list[Path]:
+    """The files under ``data/weights`` that the registry lists for a chapter."""
+    listed = [str(entry["file"]) for entry in _registry.of_chapter(chapter).values() if "file" in entry]
+    return [_paths.DATA / "weights" / name for name in listed if (_paths.DATA / "weights" / name).is_file()]
+
+
+def modules(chapter: str) -> list[Path]:
+    """The files under ``src/noisebook`` that a chapter's notebook imports, directly or through one another."""
+    lines = "\n".join(text(cell) for cell in read(path(chapter))["cells"] if cell["cell_type"] == "code")
+    code = re.sub(r"^\s*[%!].*$", "pass", lines, flags=re.MULTILINE)
+    return closure(code)
+
+
+def closure(code: str, package: str = "") -> list[Path]:
+    """The files of this package that ``code`` imports, directly or through one another, wherever the import stands.
+
+    Args:
+        code: Python source.
+        package: the dotted package that relative imports in ``code`` start from.
+    """
+    found: set[Path] = set()
+    waiting = list(_imports(code, package))
+    while waiting:
+        file = waiting.pop()
+        if file not in found:
+            found.add(file)
+            within = ".".join(["noisebook", *file.relative_to(_paths.PACKAGE).parent.parts])
+            waiting += _imports(file.read_text(encoding="utf-8"), within)
+    return sorted(found)
+
+
+def _imports(code: str, package: str) -> Iterator[Path]:
+    """The files of this package that one source imports, its packages' ``__init__`` included."""
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            dotted = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            dotted = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in dotted:
+            yield from _files(name)
+
+
+def _files(dotted: str) -> Iterator[Path]:
+    """The file of ``noisebook.a.b`` and of every package above it; nothing for what is no module of ours."""
+    first, *rest = dotted.split(".")
+    if first != "noisebook":
+        return
+    for depth in range(len(rest) + 1):
+        place = _paths.PACKAGE.joinpath(*rest[:depth])
+        for file in (place / "__init__.py", place.with_suffix(".py")):
+            if file.is_file():
+                yield file
+
+
+# -------------------------------------------------------------------------------------------------------------- running
+
+
+def run(
+    chapter: str,
+    *,
+    preset: str = "book",
+    overrides: Iterable[str] = (),
+    out: Path = Path(),
+    cell_timeout: float | None = None,
+    progress: bool = False,
+) -> Run:
+    """Execute a chapter into ``out``: the notebook ``<chapter>.ipynb`` and, in ``<chapter>/``, all that it writes.
+
+    What an earlier run of the chapter left there is removed first. A run that fails leaves ``<chapter>.failed.ipynb``.
+
+    Args:
+        chapter: its name.
+        preset: ``smoke``, ``book`` or ``paper``.
+        overrides: ``name=value`` for parameters, stronger than the preset.
+        out: the folder to write into; made if missing.
+        cell_timeout: seconds that one cell may take; none means no limit.
+        progress: show a progress bar of the cells.
+
+    Raises:
+        ValueError: see ``values``.
+        RunError: a cell failed, timed out, did not run, or the kernel died.
+    """
+    source, chosen, out = path(chapter), values(chapter, preset, overrides), Path(out).resolve()
+    results = out / chapter
+    clear(chapter, out)
+    results.mkdir(parents=True, exist_ok=True)
+    log = results / LOG
+    log.write_text("running\n", encoding="utf-8")
+    partial, start = out / f"{chapter}.partial.ipynb", time.perf_counter()
+    try:
+        _execute(source, partial, chosen, out, cell_timeout, progress)
+        done = tidy(read(partial), chosen)
+        if wrong := problems(done):
+            raise RunError(wrong[0])
+    except BaseException as failure:
+        log.write_text("failed\n", encoding="utf-8")
+        if partial.is_file():
+            partial.replace(out / f"{chapter}.failed.ipynb")
+        if not isinstance(failure, Exception):  # Ctrl-C stays one
+            raise
+        raise RunError(_explain(chapter, failure, out)) from failure
+    seconds = time.perf_counter() - start
+    return _finish(Run(out / f"{chapter}.ipynb", seconds, _peak_memory_gb()), done, partial, chosen, preset)
+
+
+def clear(chapter: str, out: Path) -> None:
+    """Remove what an earlier run of a chapter left in ``out``; a folder that no run made is left alone."""
+    for name in (f"{chapter}.ipynb", f"{chapter}.failed.ipynb", f"{chapter}.partial.ipynb"):
+        (out / name).unlink(missing_ok=True)
+    if (out / chapter / LOG).is_file():
+        shutil.rmtree(out / chapter)
+
+
+def _execute(
+    source: Path, partial: Path, chosen: dict[str, object], out: Path, timeout: float | None, progress: bool
+) -> None:
+    """Run ``source`` into ``partial`` by papermill, in this interpreter and in the folder ``out``."""
+    import logging
+    import tempfile
+
+    import papermill
+
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it would log is raised or refused here
+    limit = None if timeout is None else max(1, round(timeout))
+    with tempfile.TemporaryDirectory(prefix="noisebook-") as sockets:
+        papermill.execute_notebook(
+            source,
+            partial,
+            parameters=chosen,
+            kernel_name="python3",
+            language="python",
+            progress_bar=progress,
+            cwd=out,
+            execution_timeout=limit,
+            kernel_manager_class=_kernel_of_this_interpreter(Path(sockets)),
+        )
+
+
+def _kernel_of_this_interpreter(sockets: Path) -> type:
+    """A kernel manager that starts ``sys.executable``, whatever kernels are registered on this machine.
+
+    It talks through files in the folder ``sockets``, not over the network.
+    """
+    from ipykernel.kernelspec import RESOURCES, get_kernel_dict
+    from jupyter_client.kernelspec import KernelSpec
+    from jupyter_client.manager import AsyncKernelManager
+    from traitlets import Unicode
+
+    variables = {"PYTHONHASHSEED": "0"}
+    if "NOISEBOOK_CACHE" in os.environ:
+        variables["NOISEBOOK_CACHE"] = str(_paths.cache())  # absolute: the kernel runs in another folder
+    spec = KernelSpec(resource_dir=RESOURCES, **(get_kernel_dict() | {"env": variables}))
+    spec.argv = [sys.executable, *spec.argv[1:]]
+
+    class ThisInterpreter(AsyncKernelManager):
+        """Starts the interpreter that runs this program."""
+
+        transport = Unicode("ipc")
+        connection_file = Unicode(str(sockets / "kernel.json"))
+
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            return spec
+
+    return ThisInterpreter
+
+
+def _finish(run: Run, done: dict[str, Any], partial: Path, chosen: dict[str, object], preset: str) -> Run:
+    """Give the executed notebook its final name, then write the log and, last of all, the mark of completion."""
+    results = run.notebook.with_suffix("")
+    partial.write_text(json.dumps(done, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(run.notebook)
+    executed = hashlib.sha256(run.notebook.read_bytes()).hexdigest()
+    (results / LOG).write_text(
+        f"seconds: {run.seconds:.1f}\npeak memory: {run.memory_gb:.2f} GB\nexecuted notebook: sha256 {executed}\n",
+        encoding="utf-8",
+    )
+    mark = {"notebook": fingerprint(done), "parameters": chosen, "preset": preset}
+    (results / MARK).write_text(json.dumps(mark, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return run
+
+
+def _peak_memory_gb() -> float:
+    """The largest resident memory that a child of this process has had, in units of 1e9 bytes."""
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit / 1e9
+
+
+def _explain(chapter: str, failure: BaseException, out: Path) -> str:
+    """Why a run failed, in a form to be read: the cell, its source, the end of the traceback, the partial notebook."""
+    kept = out / f"{chapter}.failed.ipynb"
+    where = f"\nThe notebook so far: {kept}" if kept.is_file() else ""
+    if not hasattr(failure, "traceback"):
+        reason = " ".join(str(failure).split()) or type(failure).__name__
+        return f"{chapter} stopped: {reason[:500]}{where}"
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(failure.traceback)).strip().splitlines()
+    source = "\n".join(f"    {line}" for line in failure.source.strip().splitlines())  # type: ignore[attr-defined]
+    number = failure.cell_index + 1  # type: ignore[attr-defined]
+    return f"{chapter} failed in cell {number}:\n{source}\n\n" + "\n".join(plain[-12:]) + where
+
+
+def papers() -> list[str]:
+    """The papers that have a module of their own, by the name of their chapter."""
+    found = (_paths.PACKAGE / "papers").glob("*")
+    return sorted({file.stem for file in found if file.name[0] not in "_." and (file.is_dir() or file.suffix == ".py")})
+
+
+def defines(paper: str) -> set[str]:
+    """The names that a paper's module sets at its top level, read without importing it."""
+    place = _paths.PACKAGE / "papers" / paper
+    file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    found: set[str] = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.ImportFrom):
+            found |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {ast.unparse(target) for target in targets}
+    return found

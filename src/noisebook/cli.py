@@ -1,0 +1,322 @@
+"""The ``noisebook`` command: thin, and quick to answer. It calls papermill, Snakemake and the library.
+
+Nothing heavy is imported before a command needs it, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from noisebook import _paths, chapters
+from noisebook._checks import check_one_of, error
+
+if TYPE_CHECKING:
+    from noisebook.studies import Study
+
+ABOUT = """A book on image denoising that recomputes itself: every chapter is a notebook, every figure has a command.
+
+\b
+First steps:
+  noisebook list                                what there is
+  noisebook list linearized                     its parameters and presets
+  noisebook run linearized --preset smoke       a chapter in seconds, coarse
+  noisebook run linearized --out results        a chapter as the book has it
+  noisebook book                                the whole book (in a clone)
+"""
+
+app = typer.Typer(help=ABOUT, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+data_app = typer.Typer(help="The data: what is here, make the embedded ones, look at yours.", no_args_is_help=True)
+weights_app = typer.Typer(help="The trained networks that ship with the book.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+app.add_typer(weights_app, name="weights")
+
+# Typer keeps the lines of a help text as they are after a backspace (\b), so these docstrings are not raw strings.
+ChapterName = Annotated[str, typer.Argument(help="A chapter, as `noisebook list` names it.", show_default=False)]
+RECIPES = ("test", "train", "smoke")
+
+
+def main() -> None:
+    """The entry point of the command."""
+    app()
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn a refused input into one line on standard error and exit status 2."""
+    try:
+        yield
+    except ValueError as refused:
+        typer.echo(f"noisebook: {refused}", err=True)
+        raise SystemExit(2) from None
+
+
+@app.command("list")
+def list_(chapter: Annotated[str, typer.Argument(help="One chapter, in detail.")] = "") -> None:
+    """Show the chapters, or the presets and parameters of one.
+
+    \b
+    noisebook list
+    noisebook list linearized
+    """
+    if not chapter:
+        for name in chapters.names():
+            typer.echo(f"{name:<12} {chapters.title(name)}")
+        return
+    with refusals():
+        known = chapters.parameters(chapter)
+    typer.echo(f"{chapter}: {chapters.title(chapter)}\n\npresets: {', '.join(chapters.presets(chapter))}\nparameters:")
+    for parameter in known.values():
+        line = f"  {parameter.name}: {parameter.kind} = {parameter.default!r}"
+        typer.echo(line + (f"    {parameter.comment}" if parameter.comment else ""))
+
+
+@app.command()
+def run(
+    chapter: ChapterName,
+    preset: Annotated[
+        str, typer.Option(help="smoke (seconds), book (minutes, embedded data) or paper (GPU).")
+    ] = "book",
+    p: Annotated[list[str] | None, typer.Option("-p", metavar="NAME=VALUE", help="Set one parameter; repeat.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write into.", file_okay=False)] = Path(),
+    cell_timeout: Annotated[float | None, typer.Option(help="Seconds that one cell may take.", min=1)] = None,
+) -> None:
+    """Execute a chapter: its notebook, figures, numbers and claims, written into a folder.
+
+    What an earlier run left there is replaced. A run that fails exits with 1 and leaves CHAPTER.failed.ipynb.
+
+    \b
+    noisebook run linearized --preset smoke --out try
+    noisebook run linearized -p seed=3 -p slice_index=0 --out try
+    """
+    with refusals():
+        chapters.values(chapter, preset, p or ())
+    try:
+        show = sys.stderr.isatty()
+        done = chapters.run(
+            chapter, preset=preset, overrides=p or (), out=out, cell_timeout=cell_timeout, progress=show
+        )
+    except chapters.RunError as failed:
+        typer.echo(str(failed), err=True)
+        raise SystemExit(1) from None
+    typer.echo(f"{done}\n{done.notebook}")
+
+
+@app.command()
+def figures() -> None:
+    """Make the figures of every chapter, where anything they depend on has changed (in a clone).
+
+    Elsewhere, run the chapter that you want: noisebook run CHAPTER --out results
+    """
+    folder = _clone("figures", "noisebook run CHAPTER --out results") / "build" / "results"
+    _graph("figures")
+    for picture in sorted(folder.glob("*/figures/*.png")):
+        typer.echo(picture)
+
+
+@app.command()
+def book() -> None:
+    """Build the book: data, notebooks, figures, claims, pages; only what has changed (in a clone)."""
+    page = _clone("book", "noisebook run CHAPTER --out results") / "build" / "book" / "_build" / "html" / "index.html"
+    _graph("book")
+    typer.echo(f"The book: {page}")
+
+
+@app.command()
+def train(
+    chapter: ChapterName,
+    name: Annotated[list[str] | None, typer.Option(help="Only this network; repeatable.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    folder: Annotated[Path | None, typer.Option(help="For checkpoints [default: build/training/CHAPTER].")] = None,
+) -> None:
+    """Train the networks that ship with a chapter, and enter them into data/weights and its registry (in a clone).
+
+    An interrupted training goes on from its last checkpoint.
+
+    \b
+    noisebook train linearized
+    noisebook train linearized --device cuda
+    """
+    root = _clone("train", "noisebook weights list, for the networks that are here")
+    with refusals():
+        paper = _paper(chapter, "train_embedded")
+    paper.train_embedded(folder or root / "build" / "training" / chapter, names=name, device=device)
+
+
+@app.command()
+def studies(
+    chapter: ChapterName,
+    device: Annotated[str, typer.Option(help="cpu or cuda; recorded with the result.")] = "cpu",
+    again: Annotated[bool, typer.Option("--again", help="Also those whose result still counts.")] = False,
+) -> None:
+    """Run the long studies of a chapter whose committed results are missing or stale (in a clone); hours."""
+    root = _clone("studies", "the results under data/studies, which are in the package")
+    with refusals():
+        from noisebook import studies as library
+
+        found: tuple[Study, ...] = _paper(chapter, "STUDIES").STUDIES
+    for study in found:
+        if not again and not library.stale(study):
+            typer.echo(f"{chapter}/{study.name}: still counts")
+            continue
+        typer.echo(library.make(study, root / "build" / "studies" / chapter / study.name, device))
+
+
+@app.command()
+def claims(
+    folder: Annotated[Path | None, typer.Argument(help="Of runs [default: build/results or .].")] = None,
+) -> None:
+    """Show what every chapter that was run claims, and whether it holds.
+
+    \b
+    noisebook claims
+    noisebook claims try
+    """
+    clone = _paths.clone()
+    place = folder or (clone / "build" / "results" if clone else Path())
+    files = sorted(place.glob("*/claims.json"))
+    if not files:
+        typer.echo(f"noisebook: no claims below {place}. Run a chapter first: noisebook run CHAPTER", err=True)
+        raise SystemExit(2)
+    from noisebook import claims as library
+
+    for file in files:
+        typer.echo(f"## {file.parent.name}\n\n{library.markdown(library.read(file))}\n")
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """Show the trained networks: chapter, size, licence, and the architecture of those that ship with the book."""
+    _show(lambda entry: "architecture" in entry or entry.get("kind") == "weights")
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """Show the data sets of the registry, and what the cache holds."""
+    _show(lambda entry: "architecture" not in entry and entry.get("kind") != "weights")
+    cache = _paths.cache()
+    typer.echo(f"cache: {cache}")
+    for folder in sorted(path for path in (cache / "data").glob("*") if path.is_dir() and path.name[0] != "."):
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        typer.echo(f"    {folder.name}: {len(files)} files, {sum(f.stat().st_size for f in files) / 1e6:.1f} MB")
+
+
+def _show(wanted: Callable[[dict[str, Any]], bool]) -> None:
+    """Print the entries of the registry that are ``wanted``."""
+    from noisebook import _registry
+
+    for name, entry in _registry.entries().items():
+        if wanted(entry):
+            size = f"{entry['size'] / 1e6:.2f} MB" if entry.get("size") else "size not stated"
+            typer.echo(f"{name}  ({entry['chapter']}, {size}, {entry.get('licence') or 'no licence stated'})")
+            if about := entry.get("architecture") or entry.get("citation"):
+                typer.echo(f"    {about}")
+
+
+@data_app.command("make")
+def data_make(
+    recipe: Annotated[str, typer.Option(help="test (the book's), train (45 patients) or smoke.")] = "test",
+    again: Annotated[bool, typer.Option("--again", help="Also if they are there.")] = False,
+) -> None:
+    """Simulate the embedded CT data into the cache, as DICOM series in the layout of the real archive.
+
+    Chapters do it by themselves when they need it. The folder is printed.
+    """
+    with refusals():
+        check_one_of("recipe", recipe, RECIPES)
+    import shutil
+
+    from noisebook import embedded
+
+    chosen = embedded.RECIPES[recipe]
+    present = _paths.cache() / "data" / chosen.id
+    if again and present.is_dir():
+        shutil.rmtree(present)
+    typer.echo(embedded.embedded_ct(chosen, progress=sys.stderr.isatty()))
+
+
+@data_app.command("check")
+def data_check(path: Annotated[Path, typer.Argument(help="A DICOM file, or a folder of them.")]) -> None:
+    """Say what a file or folder of your own holds, and which chapter can use it.
+
+    \b
+    noisebook data check LDCT-and-Projection-data/L248
+    """
+    from noisebook import dicom
+
+    with refusals():
+        found = [("", (path,))] if path.is_file() else [(f" {s.description!r}", s.files) for s in dicom.scan(path)]
+    usable = 0
+    for name, files in found:
+        try:
+            images = dicom.read_series(files)
+        except ValueError as refused:
+            typer.echo(f"series{name} cannot be used: {refused}")
+            continue
+        usable += 1
+        shape = " x ".join(str(n) for n in images.hu.shape)
+        spacing = " x ".join(f"{mm:.3g}" for mm in images.spacing_mm)
+        typer.echo(f"CT series{name}: {shape} pixels (z, y, x) of {spacing} mm")
+    if not usable:
+        raise SystemExit(1)
+    typer.echo("The chapter linearized reads CT; see its parameters, then run it:")
+    typer.echo("    noisebook list linearized")
+    for parameter in _data_parameters("linearized"):
+        typer.echo(f"    noisebook run linearized -p {parameter}={path} --out results")
+
+
+def _data_parameters(chapter: str) -> list[str]:
+    """The parameters of a chapter that name a place on disk."""
+    known = chapters.parameters(chapter) if chapter in chapters.names() else {}
+    return [name for name in known if chapters.is_place(name)]
+
+
+def _paper(chapter: str, attribute: str) -> Any:
+    """The module of a chapter's paper, which must have ``attribute``."""
+    import importlib
+
+    with_it = [name for name in chapters.papers() if attribute in chapters.defines(name)]
+    check_one_of("chapter", chapter, tuple(with_it))
+    module = importlib.import_module(f"noisebook.papers.{chapter}")
+    if not hasattr(module, attribute):
+        raise error(f"noisebook.papers.{chapter}", f"an attribute {attribute}", "none")
+    return module
+
+
+def _clone(command: str, instead: str) -> Path:
+    """The root of the clone; outside of one, say what to do instead and exit with 2."""
+    root = _paths.clone()
+    if root is None:
+        typer.echo(f"noisebook: {command} needs a clone of the repository. Here there is: {instead}", err=True)
+        raise SystemExit(2)
+    return root
+
+
+def _graph(target: str) -> None:
+    """Bring one target of the Snakefile up to date; exit as Snakemake does.
+
+    One build at a time: the lock is the system's own, which a killed build does not leave behind, so Snakemake's own
+    lock is switched off.
+    """
+    import fcntl
+    import subprocess
+
+    root = _clone(target, "noisebook run CHAPTER --out results")
+    (root / "build").mkdir(exist_ok=True)
+    # Contents decide, not times: checksums are compared up to 1 GB (Snakemake's own limit is 1 MB).
+    options = ["--cores", "2", "--rerun-incomplete", "--max-checksum-file-size", "1000000000", "--nolock"]
+    command = [sys.executable, "-m", "snakemake", target, *options, "--quiet", "host", "reason"]
+    with (root / "build" / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            typer.echo("noisebook: another build is under way in this clone", err=True)
+            raise SystemExit(2) from None
+        status = subprocess.run(command, cwd=root, check=False, pass_fds=[lock.fileno()]).returncode
+    if status:
+        raise SystemExit(status)

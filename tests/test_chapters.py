@@ -1,0 +1,230 @@
+"""Chapters: what they depend on, how they run, and that nothing unfinished passes the gate."""
+
+import json
+import re
+
+import pytest
+from tiny_notebook import WRITE, cell, install, tiny
+
+from noisebook import _notebook, _paths, _registry, chapters
+
+
+@pytest.fixture
+def book(monkeypatch, tmp_path):
+    """A folder that holds the chapter ``tiny``, and is the package's place for notebooks and data."""
+    install(monkeypatch, tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The folder of one whole run of the tiny chapter, with a preset and an override."""
+    root = tmp_path_factory.mktemp("done")
+    with pytest.MonkeyPatch.context() as patch:
+        install(patch, root)
+        ran = chapters.run("tiny", preset="smoke", overrides=["seed=3"], out=root / "out")
+    assert ran.notebook == root / "out" / "tiny.ipynb"
+    assert ran.seconds > 0
+    assert 0.01 < ran.memory_gb < 100
+    return root / "out"
+
+
+def test_a_chapter_is_described_by_its_notebook(book):
+    """Names, title, presets and parameters come from the files themselves."""
+    assert chapters.names() == ["tiny"]
+    assert chapters.title("tiny") == "A tiny chapter"
+    assert list(chapters.presets("tiny")) == ["book", "paper", "smoke"]
+    assert chapters.parameters("tiny")["seed"].kind == "int"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("tinny", "book"), "chapter: expected one of tiny, got 'tinny'. Did you mean 'tiny'?"),
+        (("tiny", "smok"), "preset of tiny: expected one of book, paper, smoke, got 'smok'. Did you mean 'smoke'?"),
+        (("tiny", "book", ["sed=1"]), "Did you mean 'seed'?"),
+        (("tiny", "book", ["seed=x"]), "seed: expected int, got 'x' (str)"),
+    ],
+)
+def test_unknown_words_are_refused_with_the_nearest(book, arguments, message):
+    """A mistyped chapter, preset or parameter is named together with what was meant."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        chapters.values(*arguments)
+
+
+def test_a_preset_with_an_unknown_name_is_refused(book):
+    """A preset file is held to the same names and types as the command line."""
+    (book / "notebooks" / "presets" / "tiny-smoke.yaml").write_text("speed: 3\n")
+    with pytest.raises(ValueError, match=r"tiny-smoke.yaml: parameter: .* got 'speed'. Did you mean 'seed'"):
+        chapters.values("tiny", "smoke")
+
+
+def test_overrides_win_and_places_are_made_absolute(book, monkeypatch):
+    """A value from the command line beats the preset; a place on disk is relative to the caller, an empty one stays."""
+    monkeypatch.chdir(book)
+    values = chapters.values("tiny", "smoke", ["rate=0.75", "scan_path=data"])
+    assert values == {"rate": 0.75, "scan_path": str(book / "data")}
+    assert chapters.values("tiny", "book", ["scan_path="]) == {"scan_path": ""}
+    assert chapters.values("tiny", "book") == {}
+    assert [chapters.is_place(name) for name in ("data_root", "a_folder", "path_count")] == [True, True, False]
+
+
+def test_modules_are_found_through_one_another():
+    """The closure follows imports inside functions, of packages and relative ones, and stops at other libraries."""
+    names = {str(file.relative_to(_paths.PACKAGE)) for file in chapters.closure("from noisebook import studies")}
+    assert names == {"__init__.py", "studies.py", "_registry.py", "_paths.py", "_checks.py"}
+    names = {str(file.relative_to(_paths.PACKAGE)) for file in chapters.closure("import numpy, noisebook.dicom as d")}
+    assert {"dicom/__init__.py", "dicom/_read.py", "dicom/_write.py", "_checks.py"} <= names
+    assert "studies.py" not in names
+
+
+def test_a_chapter_depends_on_what_is_its_own(book):
+    """Notebook, preset, imported modules, its weights and its studies count; those of other chapters do not."""
+    for file in ("weights/a.safetensors", "weights/b.safetensors", "studies/tiny/x.csv", "studies/other/y.csv"):
+        (book / "data" / file).parent.mkdir(parents=True, exist_ok=True)
+        (book / "data" / file).write_text("")
+    owners = {"a": "tiny", "b": "other"}
+    registry = [{"id": name, "chapter": owner, "file": f"{name}.safetensors"} for name, owner in owners.items()]
+    (book / "data" / "registry.yaml").write_text(json.dumps({"embedded": registry}))
+    source = tiny("%matplotlib inline\nfrom noisebook import photons")
+    (book / "notebooks" / "tiny.ipynb").write_text(json.dumps(source))
+    found = chapters.dependencies("tiny")
+    own = {str(file.relative_to(book)) for file in found if file.is_relative_to(book)}
+    assert own == {
+        "notebooks/tiny.ipynb",
+        "notebooks/presets/tiny-book.yaml",
+        "data/weights/a.safetensors",
+        "data/studies/tiny/x.csv",
+    }
+    assert {file.name for file in found if not file.is_relative_to(book)} == {"__init__.py", "photons.py", "_checks.py"}
+
+
+def test_the_registry_is_read_by_id_or_by_key(tmp_path):
+    """An entry is found whether the table lists entries with ids or maps ids to entries."""
+    (tmp_path / "r.yaml").write_text("a: {chapter: x, size: 1}\ngroup:\n- {id: b, chapter: y}\n")
+    assert set(_registry.entries(tmp_path / "r.yaml")) == {"a", "b"}
+    assert _registry.of_chapter("y", tmp_path / "r.yaml") == {"b": {"id": "b", "chapter": "y"}}
+    assert _registry.entries(tmp_path / "none.yaml") == {}
+
+
+def test_a_whole_run_passes_the_gate(done):
+    """A run leaves the notebook, its results, a log of its cost and a mark, and the gate lets it through."""
+    chapters.gate(done / "tiny.ipynb")
+    assert json.loads((done / "tiny" / "claims.json").read_text()) == {"seed": 3, "rate": 0.25}
+    mark = json.loads((done / "tiny" / "run.json").read_text())
+    assert mark["parameters"] == {"rate": 0.25, "seed": 3}
+    assert (done / "tiny" / "run.log").read_text().startswith("seconds: ")
+    assert not list(done.glob("*partial*"))
+
+
+def test_an_executed_notebook_holds_no_clock_and_no_path(done):
+    """No time, folder or random id stays in the executed notebook, so equal runs give equal bytes."""
+    text = (done / "tiny.ipynb").read_text()
+    assert str(done) not in text
+    assert not re.search(r"start_time|duration|\d\d:\d\d:\d\d|iopub", text)
+    assert '"injected-parameters"' in text
+
+
+def test_a_second_run_gives_the_same_bytes_and_removes_what_was_there(book):
+    """A run over an old one replaces it wholly, and gives the same notebook, mark and results."""
+    chapters.run("tiny", out=book / "out")
+    first = {path: path.read_bytes() for path in (book / "out").rglob("*") if path.suffix in (".ipynb", ".json")}
+    (book / "out" / "tiny" / "old.png").write_text("")
+    chapters.run("tiny", out=book / "out")
+    assert len(first) == 3
+    assert {path: path.read_bytes() for path in first} == first
+    assert not (book / "out" / "tiny" / "old.png").exists()
+
+
+FAILURES = {
+    "raise": ("raise KeyError('lost')", r"tiny failed in cell 4:\n    raise KeyError\('lost'\)[\s\S]*KeyError: 'lost'"),
+    "exit": ("import sys; sys.exit(0)", r"cell 4 failed \(SystemExit: 0\)"),
+    "killed": ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", r"tiny stopped: Kernel died"),
+    "slow": ("import time; time.sleep(60)", "tiny stopped: A cell timed out"),
+}
+
+
+@pytest.mark.parametrize(("code", "message"), FAILURES.values(), ids=FAILURES)
+def test_a_run_that_does_not_end_well_is_an_error_and_leaves_no_chapter(book, monkeypatch, code, message):
+    """A cell that raises, exits, kills the kernel or takes too long leaves only ``tiny.failed.ipynb`` and no mark."""
+    chapters.run("tiny", out=book / "out")
+    (book / "notebooks" / "tiny.ipynb").write_text(json.dumps(tiny(WRITE, code, "print('after')")))
+    with pytest.raises(chapters.RunError, match=message):
+        chapters.run("tiny", out=book / "out", cell_timeout=1 if "sleep" in code else None)
+    assert [path.name for path in (book / "out").glob("*.ipynb")] == ["tiny.failed.ipynb"]
+    assert not (book / "out" / "tiny" / "run.json").exists()
+    assert (book / "out" / "tiny" / "run.log").read_text() == "failed\n"
+
+
+def _copy(done, folder, change):
+    """A copy of the whole run in ``folder`` after ``change`` was applied to its notebook; the notebook's path."""
+    content = json.loads((done / "tiny.ipynb").read_text())
+    change(content)
+    (folder / "tiny").mkdir()
+    for name in ("run.json", "run.log"):
+        (folder / "tiny" / name).write_bytes((done / "tiny" / name).read_bytes())
+    (folder / "tiny.ipynb").write_text(json.dumps(content))
+    return folder / "tiny.ipynb"
+
+
+def _error(content):
+    output = {"output_type": "error", "ename": "KeyError", "evalue": "x", "traceback": []}
+    content["cells"][-1]["outputs"] = [output]
+
+
+GATED = {
+    "unexecuted": (lambda c: c["cells"][-1].update(execution_count=None), "cell 4 was not executed"),
+    "error": (_error, r"cell 4 failed \(KeyError: x\)"),
+    "exception": (lambda c: c["metadata"]["papermill"].update(exception=True), "papermill recorded an exception"),
+    "changed": (lambda c: c["cells"][-1].update(source="print(1)"), "another content than the run that was marked"),
+    "output": (lambda c: c["cells"][-1].update(outputs=[]), "another content than the run that was marked"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), GATED.values(), ids=GATED)
+def test_the_gate_refuses_what_is_not_whole(done, tmp_path, change, message):
+    """An unexecuted, failed or later changed notebook is refused, whatever mark lies beside it."""
+    with pytest.raises(ValueError, match=message):
+        chapters.gate(_copy(done, tmp_path, change))
+
+
+def test_the_gate_asks_for_the_mark(done, tmp_path):
+    """A notebook that looks whole but was not marked by a run is refused, with the command that makes one."""
+    notebook = _copy(done, tmp_path, lambda content: None)
+    (tmp_path / "tiny" / "run.json").unlink()
+    with pytest.raises(ValueError, match=r"no mark of completion.*Run again: noisebook run tiny"):
+        chapters.gate(notebook)
+
+
+def test_a_fingerprint_is_of_the_source_alone():
+    """Outputs, injected parameters and storage as lines do not change it; a changed cell does."""
+    plain = tiny("print(1)")
+    lines = tiny("print(1)")
+    lines["cells"][2] |= {"source": ["print", "(1)"], "outputs": [{"output_type": "stream"}]}
+    lines["cells"].insert(2, cell("seed = 3", tags=("injected-parameters",)))
+    assert _notebook.fingerprint(plain) == _notebook.fingerprint(lines)
+    assert _notebook.fingerprint(plain) != _notebook.fingerprint(tiny("print(2)"))
+
+
+def test_a_folder_that_no_run_made_is_left_alone(book):
+    """A run never removes files of a folder that happens to have the chapter's name."""
+    (book / "out" / "tiny").mkdir(parents=True)
+    (book / "out" / "tiny" / "mine.txt").write_text("keep")
+    chapters.clear("tiny", book / "out")
+    assert (book / "out" / "tiny" / "mine.txt").exists()
+
+
+def test_papers_are_known_without_importing_them():
+    """The names that a paper defines are read from its source; private files are no papers."""
+    assert "linearized" in chapters.papers()
+    assert not any(name.startswith("_") for name in chapters.papers())
+    assert "nn" in chapters.defines("linearized") or "FBPConvNet" in chapters.defines("linearized")
+
+
+def test_the_linearized_chapter_follows_its_library():
+    """The Jacobian, the figures and the paper count for the chapter; the command and the runner do not."""
+    files = {str(file.relative_to(_paths.PACKAGE)) for file in chapters.modules("linearized")}
+    assert {"jacobian.py", "figures.py", "_checks.py"} <= files
+    assert any(name.startswith("papers/linearized") for name in files)
+    assert not files & {"cli.py", "chapters.py", "_notebook.py"}
+    assert "linearized-book.yaml" in {file.name for file in chapters.dependencies("linearized")}

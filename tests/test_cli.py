@@ -1,0 +1,207 @@
+"""The command: it answers at once, teaches, refuses what it does not know, and hands on what it does."""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_notebook import WRITE, install, tiny
+from typer.testing import CliRunner
+
+from noisebook import _paths, chapters, cli, dicom, embedded
+
+SMOKE = ("data", "make", "--recipe", "smoke")
+HEAVY = ("torch", "numpy", "papermill", "nbformat", "yaml", "matplotlib", "pydicom")
+
+
+@pytest.fixture
+def book(monkeypatch, tmp_path):
+    """A place with the chapter ``tiny`` and an empty cache; the present folder is its root."""
+    install(monkeypatch, tmp_path)
+    monkeypatch.setenv("NOISEBOOK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call(*arguments: str, status: int = 0) -> str:
+    """What a command prints, on standard output and error, after ending with ``status``."""
+    result = CliRunner().invoke(cli.app, list(arguments))
+    assert result.exit_code == status, result.output
+    return result.output
+
+
+def test_help_answers_within_half_a_second():
+    """The quickest of five runs of ``noisebook --help`` takes less than 0.5 s of processor time, and shows first steps.
+
+    Processor time, because the tests share their machine; on an idle one it is the waiting time.
+    """
+    command = [sys.executable, "-c", "from noisebook.cli import main; main()", "--help"]
+    seconds = []
+    for _ in range(5):
+        before = os.times()
+        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        after = os.times()
+        seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    assert 0 < min(seconds) < 0.5
+    assert "noisebook run linearized --preset smoke" in shown
+
+
+def test_help_imports_nothing_heavy():
+    """The command's module brings neither torch nor numpy nor papermill with it."""
+    code = f"import sys, noisebook.cli; print([name for name in {HEAVY} if name in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == "[]"
+
+
+COMMANDS = ("list", "run", "figures", "book", "train", "studies", "claims", "data", "weights")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help(command):
+    """Each command is listed, and explains itself."""
+    assert command in call("--help")
+    assert len(call(command, "--help")) > 100
+
+
+@pytest.mark.parametrize("arguments", [("run",), ("train",), ("claims",), ("data", "check"), ("list",)])
+def test_help_shows_examples(arguments):
+    """The help of a command that takes arguments holds an example of it."""
+    assert f"noisebook {' '.join(arguments)} " in call(*arguments, "--help")
+
+
+def test_list_shows_chapters_and_their_parameters(book):
+    """The list names chapters with titles; of one chapter it shows presets, parameters, defaults and comments."""
+    assert "A tiny chapter" in call("list")
+    shown = call("list", "tiny")
+    assert "presets: book, paper, smoke" in shown
+    assert "seed: int = 0    of everything" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "tinny"), "Did you mean 'tiny'?"),
+        (("list", "tinny"), "Did you mean 'tiny'?"),
+        (("run", "tiny", "--preset", "boook"), "Did you mean 'book'?"),
+        (("run", "tiny", "-p", "sead=1"), "Did you mean 'seed'?"),
+        (("run", "tiny", "-p", "seed=x"), "seed: expected int, got 'x' (str)"),
+        (("data", "make", "--recipe", "tests"), "Did you mean 'test'?"),
+        (("data", "check", "nowhere"), "nowhere"),
+        (("claims", "nowhere"), "no claims below nowhere"),
+    ],
+)
+def test_a_refusal_is_one_line_and_status_two(book, arguments, message):
+    """What is unknown is refused with the nearest name, without a traceback, and nothing is written."""
+    before = sorted(book.rglob("*"))
+    shown = call(*arguments, status=2)
+    assert message in shown
+    assert "Traceback" not in shown
+    assert sorted(book.rglob("*")) == before
+
+
+def test_run_tells_the_cost_and_the_place(book):
+    """A run prints chapter, seconds and memory, and writes where it was told to."""
+    shown = call("run", "tiny", "--preset", "smoke", "-p", "seed=4", "--out", "results")
+    assert shown.startswith("tiny: ")
+    assert " GB\n" in shown
+    assert json.loads((book / "results" / "tiny" / "claims.json").read_text()) == {"seed": 4, "rate": 0.25}
+    chapters.gate(book / "results" / "tiny.ipynb")
+
+
+def test_a_failed_run_shows_the_cell_and_ends_with_one(book):
+    """The failing cell, its error and the notebook so far are named; the status is 1."""
+    (book / "notebooks" / "tiny.ipynb").write_text(json.dumps(tiny(WRITE, "1 / 0")))
+    shown = call("run", "tiny", "--out", "results", status=1)
+    for part in ("tiny failed in cell 4", "1 / 0", "ZeroDivisionError", "tiny.failed.ipynb"):
+        assert part in shown
+
+
+def test_plain_papermill_runs_a_chapter_with_a_preset(book):
+    """``papermill NOTEBOOK OUT -f PRESET`` needs nothing of ours, also with the empty preset of the book."""
+    for preset, rate in (("smoke", 0.25), ("book", 0.5)):
+        given = ["notebooks/tiny.ipynb", "out.ipynb", "-f", f"notebooks/presets/tiny-{preset}.yaml"]
+        command = [sys.executable, "-m", "papermill", *given, "-k", "python3"]
+        subprocess.run(command, cwd=book, capture_output=True, check=True)
+        assert json.loads((book / "tiny" / "claims.json").read_text())["rate"] == rate
+
+
+@pytest.mark.parametrize("command", [("figures",), ("book",), ("train", "tiny"), ("studies", "tiny")])
+def test_outside_a_clone_the_commands_of_a_clone_say_so(book, monkeypatch, command):
+    """What needs the repository ends with status 2 and names what can be done instead."""
+    monkeypatch.setattr(_paths, "clone", lambda: None)
+    assert "needs a clone of the repository. Here there is:" in call(*command, status=2)
+
+
+def test_train_hands_on_to_the_paper(book, monkeypatch):
+    """The paper's ``train_embedded`` gets the folder, the names and the device."""
+    seen = []
+    paper = type("Paper", (), {"train_embedded": staticmethod(lambda *a, **k: seen.append((a, k)))})
+    monkeypatch.setattr(_paths, "clone", lambda: book)
+    monkeypatch.setattr(cli, "_paper", lambda chapter, attribute: paper)
+    call("train", "tiny", "--name", "a", "--device", "cpu")
+    assert seen == [((book / "build" / "training" / "tiny",), {"names": ["a"], "device": "cpu"})]
+
+
+def test_the_graph_is_asked_for_its_targets(book, monkeypatch):
+    """``book`` and ``figures`` call Snakemake in the clone, and end as it ends."""
+    calls = []
+
+    def fake(command, cwd, check, pass_fds):
+        calls.append((command[3], cwd))
+        return subprocess.CompletedProcess(command, 0 if command[3] == "book" else 5)
+
+    monkeypatch.setattr(_paths, "clone", lambda: book)
+    monkeypatch.setattr(subprocess, "run", fake)
+    assert str(Path("build", "book", "_build", "html", "index.html")) in call("book")
+    call("figures", status=5)
+    assert calls == [("book", book), ("figures", book)]
+
+
+def test_one_build_at_a_time(book, monkeypatch):
+    """While one build holds the lock another is refused; the lock of a build that has ended is free."""
+    monkeypatch.setattr(_paths, "clone", lambda: book)
+    monkeypatch.setattr(subprocess, "run", lambda command, **more: subprocess.CompletedProcess(command, 0))
+    call("book")
+    with (book / "build" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "another build is under way" in call("book", status=2)
+    call("book")
+
+
+def test_data_are_made_once_and_listed(book):
+    """The embedded data are simulated into the cache, found there again, made again on demand, and listed."""
+    folder = Path(call(*SMOKE).strip())
+    first = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*.dcm")}
+    call(*SMOKE)
+    assert first
+    assert all(path.stat().st_mtime_ns == made for path, (made, _) in first.items())
+    call(*SMOKE, "--again")
+    assert all(path.stat().st_mtime_ns > made for path, (made, _) in first.items())
+    assert all(path.read_bytes() == data for path, (_, data) in first.items())
+    assert f"{folder.name}: " in call("data", "list")
+    assert folder == book / "cache" / "data" / embedded.SMOKE.id
+
+
+def test_data_check_tells_what_a_folder_holds(book):
+    """A file or folder is described by size and spacing, with the commands that use it; an empty folder is refused."""
+    shown = call("data", "check", str(dicom.shipped_example()))
+    assert "1 x 512 x 512 pixels (z, y, x)" in shown
+    assert "noisebook list linearized" in shown
+    folder = call(*SMOKE).strip()
+    assert "CT series 'Low Dose Images (simulated)': 1 x 128 x 128 pixels" in call("data", "check", folder)
+    (book / "broken.dcm").write_bytes(b"no image")
+    assert "series cannot be used: " in call("data", "check", "broken.dcm", status=1)
+    (book / "empty").mkdir()
+    assert "noisebook: " in call("data", "check", "empty", status=2)
+
+
+def test_the_lists_of_the_registry(book):
+    """Networks and data sets are listed apart, a size that is not known is said to be so."""
+    net = {"id": "net", "chapter": "tiny", "size": 2_000_000, "licence": "CC-BY-4.0", "architecture": "a U-Net"}
+    scans = {"id": "scans", "chapter": "tiny", "kind": "data", "size": None, "licence": "CC-BY-3.0", "citation": "Them"}
+    (book / "data" / "registry.yaml").write_text(json.dumps({"embedded": [net], "external": [scans]}))
+    assert call("weights", "list") == "net  (tiny, 2.00 MB, CC-BY-4.0)\n    a U-Net\n"
+    assert call("data", "list").startswith("scans  (tiny, size not stated, CC-BY-3.0)\n    Them\ncache: ")
