@@ -1,0 +1,44 @@
+// Small corrections to the page's structure that the theme leaves open; no request, no state.
+document.addEventListener("DOMContentLoaded", () => {
+  // an accessible name must hold the words that are seen: drop labels that replace them
+  document.querySelectorAll("details > summary[aria-label], button.search-button-field, button.search-button__button")
+    .forEach((element) => {
+      if (element.textContent.trim()) element.removeAttribute("aria-label");
+    });
+  document.querySelectorAll("button.theme-switch-button")
+    .forEach((button) => button.setAttribute("aria-label", "Colours: Light, Dark, System Settings"));
+  document.querySelectorAll(".has-children > details > summary").forEach((summary) => {
+    const link = summary.closest(".has-children").querySelector("a");
+    summary.setAttribute("aria-label", `Pages of ${link ? link.textContent.trim() : "this part"}`);
+  });
+
+  // a signature over several lines is no list of definitions; roles that are no longer known go
+  document.querySelectorAll("dt.sig > dl > dd, dt.sig > dl").forEach((part) => {
+    const plain = document.createElement("div");
+    plain.className = part.tagName === "DD" ? "sig-line" : "sig-lines";
+    plain.append(...part.childNodes);
+    part.replaceWith(plain);
+  });
+  document.querySelectorAll(".citation-list, .citation-list > .citation, .citation-list [role='doc-backlink']")
+    .forEach((part) => part.removeAttribute("role"));
+
+  document.querySelectorAll("th").forEach((head) => {
+    if (!head.textContent.trim()) head.replaceWith(document.createElement("td"));
+  });
+
+  // everything that is read stands in a landmark
+  const sidebar = document.querySelector(".bd-sidebar-primary");
+  if (sidebar && !sidebar.hasAttribute("role")) {
+    sidebar.setAttribute("role", "complementary");
+    sidebar.setAttribute("aria-label", "Book");
+  }
+
+  // what scrolls sideways can be reached by keyboard
+  const reach = () => document.querySelectorAll(".pst-scrollable-table-container, .cell_output .text_html, div.math, pre")
+    .forEach((element) => {
+      if (element.scrollWidth > element.clientWidth) element.setAttribute("tabindex", "0");
+      else element.removeAttribute("tabindex");
+    });
+  reach();
+  window.addEventListener("resize", reach);
+});

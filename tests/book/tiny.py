@@ -1,0 +1,82 @@
+"""A chapter of five cells that stands in for the real one, run by the real runner, and the book that is built of it."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noisebook import _paths, chapters
+
+INTRO = """
+# A small chapter
+
+After {cite:t}`xu2022`. The {term}`Jacobian` at one image, $J = \\partial f / \\partial x$;
+$J J^{\\mathsf t}\\delta$ is a {term}`covariance image`.
+
+$$ \\operatorname{cov}(f)\\,\\delta_j \\approx G F_0 \\Sigma F_0^{\\mathsf t} G^{\\mathsf t} \\delta_j $$
+"""
+RUN = """
+import json
+from pathlib import Path
+import matplotlib
+matplotlib.use("agg")
+from matplotlib import pyplot as plt
+from noisebook.claims import Claim, write
+figures = Path(out) / "linearized" / "figures"
+figures.mkdir(parents=True)
+(figures / "line.csv").write_text("x,y\\n0,0\\n1,1\\n")
+(Path(out) / "linearized" / "results.json").write_text(json.dumps({"provenance": {"data": "tiny data"}}))
+write([Claim("T1", "the **sum** is two", "section 1", (2.0,), low=1.9, high=2.1),
+       Claim("T2", "needs what is not here", "section 2", (), needs="the archive")],
+      Path(out) / "linearized" / "claims.json")
+"""
+FIGURE = """
+import sys
+from IPython.display import HTML, Image, Markdown, display
+figure, axes = plt.subplots(figsize=(7, 2.5))
+axes.plot([0, 1], [0, 1])
+axes.set(xlabel="x (mm)", ylabel="HU")
+figure.savefig(figures / "line.png", metadata={"Software": None})
+plt.close(figure)
+display(Image(figures / "line.png"))
+display(HTML('<p>Numbers: <a href="linearized/figures/line.csv">line.csv</a></p>'))
+display(Markdown("| height | unit |\\n|---|---|\\n| measured once | HU |"))
+print("a progress bar", file=sys.stderr)
+"""
+
+
+def _cell(kind: str, source: str, number: int, **metadata: Any) -> dict[str, Any]:
+    cell = {"cell_type": kind, "id": f"cell-{number}", "metadata": metadata, "source": textwrap.dedent(source).strip()}
+    return cell | ({"outputs": [], "execution_count": None} if kind == "code" else {})
+
+
+def notebook() -> dict[str, Any]:
+    """The chapter, not executed."""
+    alt = {"mystnb": {"image": {"alt": "A straight line from the lower left corner to the upper right one"}}}
+    cells = [
+        _cell("markdown", INTRO, 0),
+        _cell("code", 'out = "."', 1, tags=["parameters"]),
+        _cell("code", RUN, 2, tags=["hide-input"]),
+        _cell("markdown", "## The line\n\nA straight line ([its numbers](linearized/figures/line.csv)).", 3),
+        _cell("code", FIGURE, 4, **alt),
+    ]
+    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+    return {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+
+
+def run(folder: Path, content: Mapping[str, Any] | None = None) -> Path:
+    """Run the tiny chapter as ``linearized``; returns the folder of its results."""
+    notebooks = folder / "notebooks"
+    (notebooks / "presets").mkdir(parents=True)
+    (notebooks / "linearized.ipynb").write_text(json.dumps(content or notebook()), encoding="utf-8")
+    (notebooks / "presets" / "linearized-book.yaml").write_text("{}\n", encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_paths, "NOTEBOOKS", notebooks)
+        patch.setattr(_paths, "PRESETS", notebooks / "presets")
+        chapters.run("linearized", out=folder / "results")
+    return folder / "results"
