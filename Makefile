@@ -1,0 +1,64 @@
+# The front door. `make help` lists what there is; it needs Python 3.11 to 3.13, make and a C library, nothing else.
+# PYTHON names the interpreter that .venv is made with; PIP_ARGS goes to pip, for example to name an index of CPU
+# builds of torch.
+
+SHELL = /bin/sh
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV = .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+PORT ?= 8000
+
+.PHONY: help book test test-browser figures weights studies check serve clean
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+book: $(STAMP)  ## compute what has changed and build the book as HTML
+	@$(BIN)/noisebook book
+
+figures: $(STAMP)  ## execute the notebooks that something has changed for, and list their figures
+	@$(BIN)/noisebook figures
+
+test: $(STAMP)  ## the test suite
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+
+test-browser: $(STAMP)  ## the built book in Chromium; needs `pip install playwright` in .venv and Debian's chromium
+	@$(BIN)/python -c "import playwright" 2>/dev/null || { \
+	  echo "make test-browser needs playwright: $(BIN)/python -m pip install playwright"; exit 1; }
+	@command -v chromium >/dev/null || { echo "make test-browser needs chromium: apt-get install chromium"; exit 1; }
+	$(BIN)/python -m pytest -m browser tests/browser $(PYTEST_ARGS)
+
+weights: $(STAMP)  ## train every embedded network again, where its code has changed (hours)
+	@$(BIN)/python -m snakemake --cores 2 --rerun-incomplete weights
+
+studies: $(STAMP)  ## run the long studies whose committed results are stale (hours)
+	@$(BIN)/python -m snakemake --cores 2 --rerun-incomplete studies
+
+check: $(STAMP)  ## ruff, mypy, the shape of the notebooks, the configurations, the registry and the task graph
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layers.py tests/test_notebooks.py tests/test_environment.py
+	$(BIN)/python -c 'from noisebook import weights; import sys; sys.exit("\n".join(weights.check_registry()) or 0)'
+	$(BIN)/python -m snakemake --cores 1 --dry-run --quiet all -- book
+
+serve: $(STAMP)  ## show the built book on this machine, at port PORT
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/book/_build/html $(PORT)
+
+clean:  ## remove everything that was built, and keep .venv
+	rm -rf build dist .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# Installed again only when the contents of the two files have changed; a touch costs nothing.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "noisebook needs Python 3.11 to 3.13 as $(PYTHON). If you have one under another name:"; \
+	  echo "    make PYTHON=python3.12 book"; exit 1; }
+	@if [ -f $@ ] && [ "`cat $@`" = "`cat pyproject.toml constraints.txt | cksum`" ]; then touch $@; else \
+	  set -e; \
+	  echo "Installing into $(VENV) (minutes, once)"; \
+	  [ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV); \
+	  $(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[book,dev]"; \
+	  cat pyproject.toml constraints.txt | cksum > $@; \
+	fi

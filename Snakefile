@@ -1,0 +1,119 @@
+# The one task graph: data -> weights -> executed notebooks -> figures, claims -> book.
+#
+#   noisebook book                      what `make book` calls: this file, with contents deciding instead of times
+#   snakemake --cores 2 --dry-run book  what would be done, and why
+#
+# A chapter depends on its notebook, its preset, the modules that it imports (found with ast, through one another), its
+# entries in the registry with their weights, its committed studies, and the data. Pages of the book do not touch it.
+
+import os
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+from noisebook import _paths, _registry, chapters
+
+os.environ["NOISEBOOK_CACHE"] = str(Path("build/cache").resolve())
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+CHAPTERS = chapters.names()
+RESULTS = "build/results"
+PAGE = "build/book/_build/html/index.html"
+
+
+def here(files):
+    """Paths relative to the clone, seen past the links in src/noisebook; sorted, so that order changes nothing."""
+    return sorted({str(Path(file).resolve().relative_to(Path.cwd())) for file in files})
+
+
+def pages(wildcards=None):
+    """What the book is made of besides the results: its pages, pictures and settings, and the docstrings."""
+    found = [file for file in Path("book").rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    settings = [file for file in map(Path, ("_config.yml", "_toc.yml", "pyproject.toml")) if file.is_file()]
+    return here([*found, *settings, *_paths.PACKAGE.rglob("*.py"), _paths.DATA / "registry.yaml"])
+
+
+def with_function(name):
+    """The chapters whose paper defines `name`."""
+    return [paper for paper in chapters.papers() if name in chapters.defines(paper)]
+
+
+wildcard_constraints:
+    chapter="[a-z]+",
+
+
+localrules: all, figures, weights, studies
+
+
+rule all:
+    input: PAGE
+
+
+rule book:
+    input:
+        page=PAGE
+
+
+rule figures:
+    input: expand(f"{RESULTS}/{{chapter}}/run.json", chapter=CHAPTERS)
+
+
+rule weights:
+    input: expand("build/weights/{chapter}.done", chapter=with_function("train_embedded"))
+
+
+rule studies:
+    input: expand("build/studies/{chapter}.done", chapter=with_function("STUDIES"))
+
+
+# The list of the embedded data with their hashes: chapters follow what the data are, not when they were made.
+rule data:
+    input: here(chapters.closure("import noisebook.embedded"))
+    output: "build/data.sha256"
+    run:
+        folder = Path(shell("noisebook data make --again", read=True).strip())
+        files = sorted(file for file in folder.rglob("*") if file.is_file())
+        lines = [f"{sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder.parent)}\n" for file in files]
+        Path(output[0]).write_text("".join(lines))
+
+
+rule chapter:
+    input:
+        lambda wildcards: here(chapters.dependencies(wildcards.chapter)),
+        data="build/data.sha256",
+    output:
+        f"{RESULTS}/{{chapter}}.ipynb",
+        f"{RESULTS}/{{chapter}}/run.json",
+        f"{RESULTS}/{{chapter}}/claims.json",
+    params:
+        registry=lambda wildcards: _registry.of_chapter(wildcards.chapter),
+    threads: 2
+    shell: f"noisebook run {{wildcards.chapter}} --out {RESULTS}"
+
+
+rule html:
+    input:
+        rules.figures.input,
+        pages,
+        notebooks=expand(f"{RESULTS}/{{chapter}}.ipynb", chapter=CHAPTERS),
+        claims=expand(f"{RESULTS}/{{chapter}}/claims.json", chapter=CHAPTERS),
+    output: PAGE
+    threads: 2
+    shell: f"python book/build.py --results {RESULTS} --stage build/stage --out build/book"
+
+
+rule train:
+    input: lambda wildcards: here(chapters.closure(f"import noisebook.papers.{wildcards.chapter}"))
+    output: "build/weights/{chapter}.done"
+    threads: 2
+    shell: "noisebook train {wildcards.chapter} && touch {output}"
+
+
+# The command runs only what is stale, and goes on from its checkpoints; so this rule may always be asked.
+rule study:
+    input:
+        lambda wildcards: here(chapters.closure(f"import noisebook.papers.{wildcards.chapter}")),
+        lambda wildcards: here(chapters.weight_files(wildcards.chapter)),
+    output: "build/studies/{chapter}.done"
+    threads: 2
+    shell: "noisebook studies {wildcards.chapter} && touch {output}"

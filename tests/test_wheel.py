@@ -1,0 +1,78 @@
+"""The wheel alone is enough: it carries notebooks, presets, registry, weights and studies, and runs a chapter."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COMMAND = [sys.executable, "-c", "from noisebook.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel, built from this tree without a network."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    (built,) = folder.glob("noisebook-*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def unpacked(wheel, tmp_path_factory):
+    """The folder that the wheel would be installed into."""
+    folder = tmp_path_factory.mktemp("site")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def call(unpacked: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command from ``folder`` with the unpacked wheel first on the path, and a cache of its own."""
+    variables = {"PYTHONPATH": str(unpacked), "NOISEBOOK_CACHE": str(unpacked / "cache"), "OMP_NUM_THREADS": "1"}
+    folder.mkdir(exist_ok=True)
+    return subprocess.run(
+        [*COMMAND, *arguments], cwd=folder, env=os.environ | variables, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_wheel_carries_the_package_and_its_data_and_nothing_else(wheel):
+    """Modules, notebooks, presets, registry, weights and studies are in it; links, outputs and tests are not."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name.removeprefix("noisebook/") for name in archive.namelist() if name.startswith("noisebook/")}
+        others = {name.split("/")[0] for name in archive.namelist()} - {"noisebook"}
+    source = ROOT / "src" / "noisebook"
+    wanted = {str(file.relative_to(source)) for file in source.rglob("*.py")}
+    patterns = ("notebooks/*.ipynb", "notebooks/presets/*.yaml", "data/registry.yaml", "data/weights/**/*.safetensors")
+    for pattern in (*patterns, "data/studies/*/*.*"):
+        wanted |= {str(file.relative_to(ROOT)) for file in ROOT.glob(pattern)}
+    assert {"data/registry.yaml", "notebooks/linearized.ipynb", "papers/__init__.py"} <= wanted
+    assert wanted - names == set()
+    assert {name for name in names - wanted if not name.endswith((".typed", ".gitkeep"))} == set()
+    assert {name.split("-")[0] for name in others} == {"noisebook"}
+
+
+def test_the_wheel_knows_that_it_is_no_clone(unpacked, tmp_path):
+    """The unpacked package is the one that runs; it lists its chapters, and refuses what needs a clone."""
+    shown = call(unpacked, tmp_path / "empty", "list")
+    assert shown.stdout.startswith("linearized")
+    refused = call(unpacked, tmp_path / "empty", "book")
+    assert refused.returncode == 2
+    assert "needs a clone" in refused.stderr
+
+
+def test_two_smoke_runs_from_the_wheel_give_the_same_bytes(unpacked, tmp_path):
+    """From empty folders the wheel alone computes the chapter, and every PNG, SVG and JSON is the same twice."""
+    results = []
+    for folder in (tmp_path / "first", tmp_path / "second"):
+        ran = call(unpacked, folder, "run", "linearized", "--preset", "smoke", "--out", "out")
+        assert ran.returncode == 0, ran.stderr
+        files = [file for file in folder.rglob("*") if file.suffix in (".png", ".svg", ".json")]
+        results.append({str(file.relative_to(folder)): file.read_bytes() for file in files})
+    assert {"out/linearized/claims.json", "out/linearized/results.json", "out/linearized/run.json"} <= set(results[0])
+    assert results[0].keys() == results[1].keys()
+    assert [name for name in results[0] if results[0][name] != results[1][name]] == []
