@@ -218,7 +218,7 @@ class Thorax:
         self._terms = drawn.terms
 
     def image(self, z_mm: float, *, pixels: int = 512, spacing_mm: float = 0.75, oversampling: int = 2) -> Tensor:
-        """The axial slice at ``z_mm``, (Y, X) float32, HU; each pixel is the mean of ``oversampling`` by as many samples."""
+        """The axial slice at ``z_mm``: (Y, X) float32, HU; pixels are means of ``oversampling`` squared samples."""
         for name, value in (("pixels", pixels), ("spacing_mm", spacing_mm), ("oversampling", oversampling)):
             check_positive(name, value)
         fine = pixels * oversampling
