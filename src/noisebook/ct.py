@@ -112,7 +112,7 @@ def _footprints(geometry: Geometry, grid: Grid, like: Tensor) -> Iterator[tuple[
     Channels are those of a sinogram with one channel of zeros added before and two behind, so that pixels outside the
     fan see zero. The weights hold the distance weighting and the angular quadrature of Kak & Slaney.
     """
-    axis = grid.axis_mm(device=like.device)
+    axis = grid.axis_mm(like.dtype, like.device)
     y, x = (c.reshape(-1) for c in torch.meshgrid(axis, axis, indexing="ij"))
     angles = geometry.angles_rad().tolist()
     for beta in angles[: geometry.views // _quarters(geometry)]:
@@ -125,8 +125,8 @@ def _footprints(geometry: Geometry, grid: Grid, like: Tensor) -> Iterator[tuple[
             weight = (2 * math.pi / geometry.views) / (across.square() + depth.square())
         channel = (position / geometry.pitch + (geometry.channels + 1) / 2).clamp(0, geometry.channels + 1)
         lower = channel.floor()
-        part = channel - lower
-        yield lower.long(), (torch.stack([1 - part, part], 1) * weight[:, None]).to(like.dtype)
+        upper = (channel - lower) * weight
+        yield lower.long(), torch.stack([weight - upper, upper], 1)
 
 
 def back_project(sinogram: Tensor, geometry: Geometry, grid: Grid) -> Tensor:
