@@ -108,7 +108,7 @@ def test_doubles_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_table_shows_measurement_bound_and_verdict() -> None:
-    """Each row holds id, published value, mean with standard error and number, bound and verdict; pipes are escaped."""
+    """Each row holds id, verdict, statement, mean with standard error and number, bound and published value."""
     table = claims.markdown(
         [
             claim(1.0, 1.2, 1.4, id="L3", low=0.9, high=1.1, unit="HU", published="0.98", statement="a | b"),
@@ -119,11 +119,19 @@ def test_the_table_shows_measurement_bound_and_verdict() -> None:
         ]
     )
     rows = table.splitlines()
-    assert rows[2] == "| L1 | It is small. *(Sec. II)* |  | 1e-12 | ≤ 1e-08 | **holds** |"
-    assert rows[3] == r"| L3 | a \| b *(Sec. II)* | 0.98 | 1.2 ± 0.12 HU (n = 3) | 0.9 to 1.1 HU | **fails** |"
-    assert rows[4].endswith("| 2 | ≥ 1 | **holds** |")
-    assert rows[5].endswith("| 2 | any value | **holds** |")
-    assert rows[6].endswith("|  | any value | **not tested (needs a GPU)** |")
+    assert rows[2] == "| L1 | **holds** | It is small. *(Sec. II)* | 1e-12 | ≤ 1e-08 |  |"
+    assert rows[3] == r"| L3 | **fails** | a \| b *(Sec. II)* | 1.2 ± 0.12 HU (n = 3) | 0.9 to 1.1 HU | 0.98 |"
+    assert rows[4].endswith("| 2 | ≥ 1 |  |")
+    assert rows[5].endswith("| 2 | any value |  |")
+    assert rows[6].startswith("| L6 | **not tested (needs a GPU)** |")
+
+
+def test_the_table_says_what_was_measured_with_what() -> None:
+    """Without published values their column is left out; data and schedules stand under the table."""
+    first = [claim(1.0, id=id, data="chests", schedule="40 epochs") for id in ("L1", "L2")]
+    table = claims.markdown([*first, claim(2.0, id="L10", data="heads")])
+    assert "published" not in table
+    assert table.endswith("\n\nL1, L2: chests; 40 epochs.\n\nL10: heads.\n")
 
 
 def test_totals_count_every_claim_once() -> None:

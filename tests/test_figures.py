@@ -39,6 +39,18 @@ def test_signed_panels_are_symmetric_about_zero() -> None:
     assert high == pytest.approx(50, rel=0.01)
 
 
+def test_zoom_keeps_centre_colours_and_mark() -> None:
+    """A zoom shows the central pixels in the colours of the whole, and its mark stays on its pixel."""
+    whole = panel(signed=True, mark=(21, 20))
+    inner = figures.zoom(whole, 3)
+    np.testing.assert_array_equal(inner.image, whole.image[17:24, 17:24])
+    assert inner.mark == (4, 3)
+    limits = [figures.images([p], columns=1).axes[0].images[0].get_clim() for p in (whole, inner)]
+    assert limits[0] == limits[1]
+    with pytest.raises(ValueError, match="zoom of ramp: expected a half side of at most 20 pixels, got 21"):
+        figures.zoom(whole, 21)
+
+
 def test_profile_and_dots_name_what_they_draw() -> None:
     """Curves have their names and axes their labels; every value of a group is a dot, its median a bar."""
     curve = figures.profile([figures.Line(np.arange(3), np.arange(3), "one")], x="distance / mm", y="value / HU")

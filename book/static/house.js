@@ -33,8 +33,17 @@ document.addEventListener("DOMContentLoaded", () => {
     sidebar.setAttribute("aria-label", "Book");
   }
 
+  // on a phone figures keep a width at which their words can be read, and scroll
+  document.querySelectorAll(".cell_output img").forEach((picture) => {
+    const frame = document.createElement("div");
+    frame.className = "house-scroll";
+    picture.replaceWith(frame);
+    frame.append(picture);
+  });
+
   // what scrolls sideways can be reached by keyboard
-  const reach = () => document.querySelectorAll(".pst-scrollable-table-container, .cell_output .text_html, div.math, pre")
+  const wide = ".pst-scrollable-table-container, .cell_output .text_html, .house-scroll, div.math, pre";
+  const reach = () => document.querySelectorAll(wide)
     .forEach((element) => {
       if (element.scrollWidth > element.clientWidth) element.setAttribute("tabindex", "0");
       else element.removeAttribute("tabindex");

@@ -124,19 +124,26 @@ def read(path: str | Path) -> list[Claim]:
 
 
 def markdown(claims: Sequence[Claim]) -> str:
-    """A table of the claims.
+    """A table of the claims, and under it what they were measured on and with.
 
     Args:
         claims: Any number, with distinct ids.
 
     Returns:
-        Markdown: id, statement, published value, ours ± standard error (number), bound, verdict.
+        Markdown: id, verdict, statement, ours ± standard error (number), bound, and the published values if there are
+        any; then a line for each combination of data and schedule.
     """
-    lines = ["| claim | statement | published | ours | supported by | verdict |", "|---|---|---|---|---|---|"]
+    published = any(claim.published for claim in claims)
+    heads = ["claim", "verdict", "statement", "ours", "supported by", *(["published"] if published else [])]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    measured: dict[str, list[str]] = {}
     for claim in _sorted(claims):
         where = f"{claim.statement} *({claim.source})*" if claim.source else claim.statement
-        cells = (claim.id, where, claim.published, _ours(claim), _bound(claim), f"**{claim.verdict}**")
-        lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+        cells = [claim.id, f"**{claim.verdict}**", where, _ours(claim), _bound(claim), claim.published]
+        lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells[: len(heads)]) + " |")
+        if circumstances := "; ".join(part for part in (claim.data, claim.schedule) if part):
+            measured.setdefault(circumstances, []).append(claim.id)
+    lines += [f"\n{', '.join(ids)}: {circumstances}." for circumstances, ids in measured.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -1,7 +1,7 @@
 """Two-dimensional CT: scan geometries, filtered back-projection and its exact adjoint, and the dose model.
 
 Sources: A. C. Kak, M. Slaney, *Principles of Computerized Tomographic Imaging*, IEEE Press 1988, chapter 3 (parallel
-beam: eq. 3.28 to 3.43; equiangular fan beam: eq. 3.108 to 3.118); J. Xu, F. Noo, "Linearized analysis of noise and
+beam: section 3.3; equiangular fan beam: section 3.4.1); J. Xu, F. Noo, "Linearized analysis of noise and
 resolution for DL-based image generation", IEEE TMI 2022, doi 10.1109/TMI.2022.3214475 (exposures; appendix II, the
 adjoint of fan-beam reconstruction).
 
@@ -143,7 +143,7 @@ def back_project(sinogram: Tensor, geometry: Geometry, grid: Grid) -> Tensor:
     Raises:
         ValueError: If the sinogram's shape is not that of the geometry.
 
-    Source: Kak & Slaney, eq. 3.32 and 3.117. Views a quarter turn apart share their indices.
+    Source: Kak & Slaney, sections 3.3 and 3.4.1. Views a quarter turn apart share their indices.
     """
     check_shape("sinogram", sinogram, (None, *geometry.sinogram_shape))
     turns, n = _quarters(geometry), grid.pixels

@@ -27,6 +27,8 @@ from noisebook.phantoms import Thorax
 VERSION = 1
 """Raised when the same recipe gives other pixels; part of the identity of the data."""
 
+FIELD_MM = 384.0
+"""Side of the images, and diameter of the circle outside of which they are padding, as scanners have it."""
 _FAN_RAD = 672 * 1.2858 / 1085.6
 _DESCRIPTIONS = ("Full Dose Images", "Low Dose Images", "Noise Free Images")
 
@@ -38,7 +40,7 @@ class CtRecipe:
     Args:
         patients: Numbers of the simulated patients; 17 becomes SIM017, which is also the seed of the anatomy.
         slices: Slices a patient, 35 mm apart from the liver's dome upwards.
-        pixels: Side of the images; the field of view is 384 mm whatever their number.
+        pixels: Side of the images; the field of view is `FIELD_MM` whatever their number.
         views: Views of the full turn.
         channels: Detector channels; they share a fan of 45.6 degrees.
         photons: Expected unattenuated photons of the central ray at full dose.
@@ -71,7 +73,7 @@ class CtRecipe:
     @property
     def grid(self) -> ct.Grid:
         """The image grid."""
-        return ct.Grid(self.pixels, 384.0 / self.pixels)
+        return ct.Grid(self.pixels, FIELD_MM / self.pixels)
 
     def dose(self, share: float = 1.0) -> ct.Dose:
         """The photon statistics at ``share`` of the full dose."""
@@ -98,7 +100,7 @@ RECIPES = {"test": TEST, "train": TRAIN, "smoke": SMOKE}
 
 
 def simulate(recipe: CtRecipe, patient: int, z_mm: float) -> Tensor:
-    """One slice at full dose, at low dose and free of noise: (3, Y, X) float32, HU.
+    """One slice at full dose, at low dose and free of noise: (3, Y, X) float32, HU, padded around the circle.
 
     Args:
         recipe: Geometry and dose.
@@ -115,7 +117,10 @@ def simulate(recipe: CtRecipe, patient: int, z_mm: float) -> Tensor:
         low.log_transform(kept, recipe.geometry, generator),
         clean,
     ]
-    return ct.mu_to_hu(ct.fbp(torch.cat(scans), recipe.geometry, recipe.grid))
+    images = ct.mu_to_hu(ct.fbp(torch.cat(scans), recipe.geometry, recipe.grid))
+    axis = recipe.grid.axis_mm()
+    outside = torch.hypot(axis[:, None], axis) > FIELD_MM / 2
+    return images.masked_fill(outside, dicom.PADDING_HU)
 
 
 def embedded_ct(recipe: CtRecipe = TEST, *, progress: bool = True) -> Path:

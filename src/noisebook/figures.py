@@ -10,7 +10,7 @@ import contextlib
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,21 @@ def hu_window(centre: float, width: float) -> tuple[float, float]:
     return centre - width / 2, centre + width / 2
 
 
+def zoom(panel: Panel, half: int) -> Panel:
+    """The centre of a panel, ``half`` pixels to each side, with the same colours.
+
+    Raises:
+        ValueError: If the image is smaller than that.
+    """
+    check_rank(panel.title, panel.image, 2, "(Y, X)")
+    centre = [side // 2 for side in panel.image.shape]
+    if min(centre) < half:
+        raise error(f"zoom of {panel.title}", f"a half side of at most {min(centre)} pixels", half)
+    image = panel.image[tuple(slice(c - half, c + half + 1) for c in centre)]
+    mark = (panel.mark[0] - centre[0] + half, panel.mark[1] - centre[1] + half) if panel.mark else None
+    return replace(panel, image=image, title=f"centre, {image.shape[1]} pixels", window=_limits(panel), mark=mark)
+
+
 def images(panels: Sequence[Panel], *, columns: int, title: str = "") -> Figure:
     """A grid of images, each with a colour bar that names window and unit, and a scale bar in mm.
 
@@ -112,8 +127,7 @@ def images(panels: Sequence[Panel], *, columns: int, title: str = "") -> Figure:
 def _draw(figure: Figure, axis: Axes, panel: Panel) -> None:
     check_rank(panel.title, panel.image, 2, "(Y, X)")
     check_finite(panel.title, panel.image)
-    reach = float(np.percentile(np.abs(panel.image), 99.9)) or 1.0
-    low, high = panel.window or (-reach, reach)
+    low, high = _limits(panel)
     shown = axis.imshow(panel.image, cmap="RdBu_r" if panel.signed else "gray", vmin=low, vmax=high)
     axis.set_title(panel.title)
     axis.set_axis_off()
@@ -130,6 +144,12 @@ def _draw(figure: Figure, axis: Axes, panel: Panel) -> None:
         _scale_bar(axis, panel)
     if panel.mark:
         axis.plot(panel.mark[1], panel.mark[0], "o", ms=7, mfc="none", mec=ORANGE, mew=1.2)
+
+
+def _limits(panel: Panel) -> tuple[float, float]:
+    """The values at the ends of the colours."""
+    reach = float(np.percentile(np.abs(panel.image), 99.9)) or 1.0
+    return panel.window or (-reach, reach)
 
 
 def _scale_bar(axis: Axes, panel: Panel) -> None:
@@ -184,9 +204,8 @@ def dots(groups: dict[str, np.ndarray], *, y: str, reference: float, title: str 
         axis.set(ylabel=y, title=title, xlim=(-0.6, len(groups) - 0.4))
         axis.set_xticks(range(len(groups)), list(groups))
         if log:
-            axis.set_yscale("log")
+            axis.set_yscale("log", base=2)
             axis.yaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
-            axis.yaxis.set_minor_formatter(matplotlib.ticker.ScalarFormatter())
     return figure
 
 

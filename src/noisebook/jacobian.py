@@ -56,7 +56,7 @@ class Jacobian:
     Raises:
         ValueError: If the image is not one image or not finite, or the model uses batch statistics or dropout.
 
-    Source: Xu & Noo 2022, section II. At a kink of ReLU or max-pooling all products use torch's one-sided convention.
+    Source: Xu & Noo 2022. At a kink of ReLU or max-pooling all products use torch's one-sided convention.
     """
 
     def __init__(self, model: nn.Module, image: Tensor) -> None:
@@ -110,7 +110,7 @@ class Jacobian:
         Args:
             v: (1, C, Y, X).
 
-        Source: Xu & Noo 2022, section II-D; slower than ``J @ v`` and kept as its independent check.
+        Source: Xu & Noo 2022, and their code; slower than ``J @ v`` and kept as its independent check.
         """
         check_shape("v", v, tuple(self.image.shape))
         point = self.image.clone().requires_grad_(True)
@@ -151,7 +151,7 @@ class Jacobian:
         Raises:
             ValueError: If the pixel lies outside the image or images have more than one channel.
 
-        Source: Xu & Noo 2022, section II-B.
+        Source: Xu & Noo 2022, the linear LIR.
         """
         return self @ self.impulse(pixel, self.image.shape)
 
@@ -165,7 +165,7 @@ class Jacobian:
         Raises:
             ValueError: If the pixel lies outside the image or images have more than one channel.
 
-        Source: Xu & Noo 2022, section II-C: a = J' delta, b = S a, covariance = J b.
+        Source: Xu & Noo 2022: a = J' delta, b = S a, covariance = J b.
         """
         return self @ input_covariance(self.T @ self.impulse(pixel))
 

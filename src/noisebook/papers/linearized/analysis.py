@@ -273,7 +273,7 @@ def claims(
         data: Id of the data.
         schedule: Width and schedule of the net.
     """
-    source = "Xu & Noo 2022, section II"
+    source = "Xu & Noo 2022"
     measured = [
         (f"L1{'ab'[k]}", f"forward mode equals {name} (relative difference, float64)", values, (1e-8, 1e-5)[k])
         for k, (name, values) in enumerate(derivatives.items())

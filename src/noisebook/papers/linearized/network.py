@@ -26,11 +26,11 @@ from noisebook.inference import tiled
 class Config:
     """Architecture and training schedule. The defaults are the paper's; `EMBEDDED` is what this book ships."""
 
-    channels: int = 64  # section III-B, from FBPConvNet; the authors' code uses 64
-    levels: int = 5  # section III-B; the authors' code uses 5
-    loss: str = "mse"  # section III-B: MSE; section IV-F: L1
-    label: str = "noise free"  # section III-B: noise-free full-view FBP; the authors' code: full dose
-    stages: tuple[tuple[int, int], ...] = ((64, 600), (128, 200), (256, 200))  # section III-B: (patch, epochs)
+    channels: int = 64  # not stated; from FBPConvNet and the authors' code
+    levels: int = 5  # not stated; from the authors' code
+    loss: str = "mse"  # the paper: MSE; its last experiment: L1
+    label: str = "noise free"  # the paper: noise-free full-view FBP; the authors' code: full dose
+    stages: tuple[tuple[int, int], ...] = ((64, 600), (128, 200), (256, 200))  # the paper: (patch, epochs)
     patches: int = 1  # patches a slice and epoch at the first stage; not stated; ours
     batch: int = 16  # at the first stage; not stated; ours
     learning_rate: float = 1e-3  # not stated; ours, falling to a hundredth by a cosine
@@ -75,7 +75,7 @@ class FBPConvNet(nn.Module):
         channels: Width of the first level; it doubles at each level.
         levels: Number of resolutions, five in the paper.
 
-    Source: Jin et al. 2017, figure 2; zero padding, max-pooling 2x2, transposed convolution 2x2, final convolution 1x1.
+    Source: Jin et al. 2017; zero padding, max-pooling 2x2, transposed convolution 2x2, final convolution 1x1.
     """
 
     SCALE_HU = 200.0
