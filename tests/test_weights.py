@@ -335,16 +335,3 @@ def test_the_model_card_tells_everything(net: Path) -> None:
     ):
         assert text in card
     assert "weights.load('net')" in card
-
-
-def test_the_listing_holds_every_file_once(net: Path) -> None:
-    """Embedded and external files are listed with chapter, place, size and licence."""
-    tables = yaml.safe_load((net / "registry.yaml").read_text())
-    tables["external"] = [EXTERNAL]
-    (net / "registry.yaml").write_text(yaml.safe_dump(tables))
-    rows = weights.listing(net)
-    assert [(row["id"], row["where"], row["size"]) for row in rows] == [
-        ("net", "data/weights/net.safetensors", "0.00 MB"),
-        ("tcia", "tcia 10.7937/9NPB-2637", "?"),
-    ]
-    assert {row["chapter"] for row in rows} == {"linearized"}

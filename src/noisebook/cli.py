@@ -38,7 +38,6 @@ app.add_typer(weights_app, name="weights")
 
 # Typer keeps the lines of a help text as they are after a backspace (\b), so these docstrings are not raw strings.
 ChapterName = Annotated[str, typer.Argument(help="A chapter, as `noisebook list` names it.", show_default=False)]
-RECIPES = ("test", "train", "smoke")
 
 
 def main() -> None:
@@ -227,12 +226,12 @@ def data_make(
 
     Chapters do it by themselves when they need it. The folder is printed.
     """
-    with refusals():
-        check_one_of("recipe", recipe, RECIPES)
     import shutil
 
     from noisebook import embedded
 
+    with refusals():
+        check_one_of("recipe", recipe, embedded.RECIPES)
     chosen = embedded.RECIPES[recipe]
     present = _paths.cache() / "data" / chosen.id
     if again and present.is_dir():

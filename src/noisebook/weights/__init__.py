@@ -6,7 +6,7 @@ compared first, on the very bytes that are then parsed. This module holds no mod
 """
 
 from ._files import into, load, register, save
-from ._registry import Embedded, External, check_registry, embedded, external, listing, metadata, model_card
+from ._registry import Embedded, External, check_registry, embedded, external, metadata, model_card
 
 __all__ = [
     "Embedded",
@@ -15,7 +15,6 @@ __all__ = [
     "embedded",
     "external",
     "into",
-    "listing",
     "load",
     "metadata",
     "model_card",

@@ -186,39 +186,15 @@ def model_card(id: str, data: Path = _paths.DATA) -> str:
         "configuration": ", ".join(f"{name} = {value}" for name, value in entry.config.items()),
         "trained values": f"{entry.parameters:,}",
         "training data": entry.training_data,
-        "training": f"{entry.schedule} Seed {entry.seed}.",
-        "stored as": f"{entry.precision}, {entry.size:,} bytes. {entry.half_precision_change}".strip(),
+        "training": f"{entry.schedule}. Seed {entry.seed}.",
+        "stored as": f"{entry.precision}, {entry.size:,} bytes"
+        + (f"; against float32 the output changes by {entry.half_precision_change}" * (entry.precision == "float16")),
         "file": f"`data/weights/{entry.file}`, sha256 `{entry.sha256}`",
         "licence": entry.licence,
     }
     lines = [f"| {name} | {value.replace('|', chr(92) + '|')} |" for name, value in rows.items()]
     use = f"Chapter `{entry.chapter}`; load it with `noisebook.weights.load({entry.id!r})`. Not for clinical use."
     return "\n".join([f"### {entry.id}", "", use, "", "| | |", "|---|---|", *lines]) + "\n"
-
-
-def listing(data: Path = _paths.DATA) -> list[dict[str, str]]:
-    """What the registry holds, for a table on a terminal.
-
-    Args:
-        data: As for ``embedded``.
-
-    Returns:
-        One row a file: ``id``, ``chapter``, ``where``, ``size``, ``licence``; "?" where unknown.
-    """
-    rows = [(e.id, e.chapter, f"data/weights/{e.file}", e.size, e.licence) for e in embedded(data)]
-    for e in external(data):
-        where = " ".join(text for text in (e.archive, e.record or e.doi, e.file) if text)
-        rows.append((e.id, e.chapter, where, e.size or 0, e.licence))
-    return [
-        {
-            "id": id,
-            "chapter": chapter,
-            "where": where,
-            "size": f"{size / 1e6:.2f} MB" if size else "?",
-            "licence": licence,
-        }
-        for id, chapter, where, size, licence in rows
-    ]
 
 
 def _tables(data: Path) -> dict[str, list[dict[str, Any]]]:
