@@ -26,7 +26,7 @@ def load(id: str, data: Path = _paths.DATA) -> dict[str, Tensor]:
     """Load an embedded network's weights, verified before they are parsed.
 
     Args:
-        id: Of the network, as `noisebook weights list` shows it.
+        id: Of the network, as ``noisebook weights list`` shows it.
         data: As for ``embedded``.
 
     Returns:
