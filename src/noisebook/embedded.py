@@ -24,8 +24,8 @@ from noisebook import _paths, ct, dicom, photons
 from noisebook._checks import check_positive
 from noisebook.phantoms import Thorax
 
-VERSION = 1
-"""Raised when the same recipe gives other pixels; part of the identity of the data."""
+VERSION = 2
+"""Raised when the same recipe gives other pixels; part of the identity of the data. 2: padding around the circle."""
 
 FIELD_MM = 384.0
 """Side of the images, and diameter of the circle outside of which they are padding, as scanners have it."""
