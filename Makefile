@@ -27,7 +27,7 @@ test: $(STAMP)  ## the test suite
 
 test-browser: $(STAMP)  ## the built book in Chromium; needs `pip install playwright` in .venv and Debian's chromium
 	@$(BIN)/python -c "import playwright" 2>/dev/null || { \
-	  echo "make test-browser needs playwright: $(BIN)/python -m pip install playwright"; exit 1; }
+	  echo "make test-browser needs playwright: $(BIN)/python -m pip install -c constraints.txt playwright"; exit 1; }
 	@command -v chromium >/dev/null || { echo "make test-browser needs chromium: apt-get install chromium"; exit 1; }
 	$(BIN)/python -m pytest -m browser tests/browser $(PYTEST_ARGS)
 
