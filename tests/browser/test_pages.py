@@ -18,7 +18,9 @@ def _watch(page: Page, address: str) -> list[str]:
     wrong: list[str] = []
     page.on("console", lambda message: wrong.append(f"console: {message.text}") if message.type == "error" else None)
     page.on("pageerror", lambda problem: wrong.append(f"script: {problem}"))
-    page.on("requestfailed", lambda request: wrong.append(f"failed: {request.url}"))
+    # who leaves a page ends what it still loads; what is missing has an answer, with its status
+    ended = "net::ERR_ABORTED"
+    page.on("requestfailed", lambda ask: None if ask.failure == ended else wrong.append(f"failed: {ask.url}"))
     page.on("response", lambda answer: wrong.append(f"{answer.status}: {answer.url}") if answer.status >= 400 else None)
     local = (address, "data:", "blob:")
     page.on("request", lambda ask: None if ask.url.startswith(local) else wrong.append(f"foreign: {ask.url}"))
