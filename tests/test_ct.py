@@ -150,7 +150,7 @@ def test_bad_input_is_refused() -> None:
         ct.Geometry("cone")
     with pytest.raises(ValueError, match="fan angle: expected below pi rad"):
         ct.Geometry("fan", pitch=1.0)
-    with pytest.raises(ValueError, match="views: expected a number above zero, got 0"):
+    with pytest.raises(ValueError, match="views: expected a whole number above zero, got 0"):
         ct.Geometry(views=0)
     with pytest.raises(ValueError, match=r"sinogram: expected shape \('any', 60, 84\), got shape \(1, 84, 60\)"):
         ct.fbp(torch.zeros(1, 84, 60), FAN, GRID)
@@ -158,6 +158,22 @@ def test_bad_input_is_refused() -> None:
     bad[0, 3, 4] = math.nan
     with pytest.raises(ValueError, match="sinogram: expected finite values, got 1 that are not"):
         ct.fbp(bad, FAN, GRID)
+    with pytest.raises(ValueError, match=r"sinogram: expected float32 or float64, got torch\.int64"):
+        ct.fbp(torch.zeros(1, 60, 84, dtype=torch.int64), FAN, GRID)
+    with pytest.raises(ValueError, match="image: expected finite values"):
+        ct.fbp_adjoint(torch.full((1, 64, 64), math.nan), FAN, GRID)
+    with pytest.raises(ValueError, match="source_mm: expected more than the 226"):
+        ct.fbp(torch.zeros(1, 60, 84), replace(FAN, source_mm=200.0), GRID)
+    with pytest.raises(ValueError, match=r"views: expected a whole number above zero, got 10\.5"):
+        ct.Geometry(views=10.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="pixels: expected a whole number above zero, got -3"):
+        ct.Grid(-3)
+    with pytest.raises(ValueError, match="photons: expected a number above zero, got nan"):
+        ct.Dose(math.nan)
+    with pytest.raises(ValueError, match=r"edge_share: expected within \(0, 1\], got -2"):
+        ct.Dose(edge_share=-2)
+    with pytest.raises(ValueError, match="electronic: expected at least 0, got -1"):
+        ct.Dose(electronic=-1)
     with pytest.raises(ValueError, match="image: expected shape"):
         ct.fbp_adjoint(torch.zeros(1, 8, 8), FAN, GRID)
     with pytest.raises(ValueError, match="cutoff: expected a number above zero"):

@@ -83,5 +83,10 @@ def test_recipes_have_ids_of_their_own_and_bad_ones_are_refused() -> None:
     assert len({recipe.id for recipe in (*embedded.RECIPES.values(), TINY)}) == 4
     assert not set(embedded.TRAIN.patients) & set(embedded.TEST.patients)
     assert len(embedded.TRAIN.patients) == 45
+    assert embedded.named("smoke") is embedded.SMOKE
+    with pytest.raises(
+        ValueError, match=r"recipe: expected one of smoke, test, train, got 'tset'\. Did you mean 'test'"
+    ):
+        embedded.named("tset")
     with pytest.raises(ValueError, match="pixels: expected a number above zero, got 0"):
         replace(TINY, pixels=0)

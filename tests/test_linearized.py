@@ -116,6 +116,13 @@ def test_four_epochs_equal_two_and_two_resumed(tmp_path: Path) -> None:
     )
 
 
+def test_another_schedule_does_not_go_on_from_old_checkpoints(tmp_path: Path) -> None:
+    """The same configuration finds its checkpoints again; any other one has a folder of its own."""
+    place = linearized.network.checkpoints(tmp_path, "net", TINY)
+    assert linearized.network.checkpoints(tmp_path, "net", replace(TINY)) == place
+    assert linearized.network.checkpoints(tmp_path, "net", replace(TINY, seed=1)) != place
+
+
 def test_patches_follow_the_stages_and_stay_pairs() -> None:
     """Patch sizes follow the schedule, and input and label are cut and turned alike."""
     noisy, _ = slices()
@@ -200,6 +207,35 @@ def test_the_embedded_net_denoises() -> None:
     assert datasets.TEST_PATIENTS == 5
     before, after = metrics.rmse(images[1], images[2]), metrics.rmse(linearized.denoise(net, images[1:2])[0], images[2])
     assert after < before / 2
+
+
+def test_the_probe_keeps_its_distance() -> None:
+    """A probe pixel with room on every side passes; one too near a side is named."""
+    assert linearized.probe_pixel(disc(), 40, 159, margin=40) == (40, 159)
+    with pytest.raises(ValueError, match=r"probe: expected a pixel 40 pixels inside \(200, 200\), got \(39, 100\)"):
+        linearized.probe_pixel(disc(), 39, 100, margin=40)
+
+
+def test_pixels_are_found_without_a_margin() -> None:
+    """A margin of zero keeps the whole image."""
+    assert len(linearized.find_pixels(disc(), 8, margin=0, seed=0).places) == 8
+
+
+def test_the_rows_computed_again_are_rows_of_the_study() -> None:
+    """None is an empty array; more than the study has raises."""
+    assert linearized.first_elongations(linearized.STUDIES[0], 0).shape == (0,)
+    with pytest.raises(ValueError, match="rows: expected 0 to 16, got 17"):
+        linearized.first_elongations(linearized.STUDIES[0], 17)
+
+
+def test_the_elongation_claim_names_what_the_study_measured() -> None:
+    """Whatever a run used, L10 carries the study's data and net, and says that it was precomputed."""
+    errors = {"double backward": np.zeros(1), "finite differences": np.zeros(1)}
+    found = linearized.claims(errors, {"FBP": np.zeros(1)}, np.ones(3), "other data", "other net")[-1]
+    assert found.id == "L10"
+    assert linearized.STUDIES[0].data in found.data
+    assert "precomputed" in found.data
+    assert "11 base channels" in found.schedule
 
 
 def test_quality_is_the_mean_over_slices() -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,13 +57,24 @@ def test_every_committed_result_belongs_to_a_study():
     assert {f"{file.parent.name}/{file.stem}" for file in COMMITTED} <= set(known())
 
 
+def test_checkpoints_of_other_circumstances_do_not_count(study, registry, tmp_path):
+    """Another configuration, other data and other weights each get a folder of their own to keep checkpoints in."""
+    studies.make(study, tmp_path / "work", "cpu", tmp_path, registry)
+    studies.make(study, tmp_path / "work", "cpu", tmp_path, registry)
+    assert len(list((tmp_path / "work").iterdir())) == 1
+    studies.make(replace(study, config={**study.config, "seeds": [9]}), tmp_path / "work", "cpu", tmp_path, registry)
+    studies.make(replace(study, data="other"), tmp_path / "work", "cpu", tmp_path, registry)
+    assert len(list((tmp_path / "work").iterdir())) == 3
+    assert studies.stale(study, tmp_path, registry) == ["tiny/spread: data has changed"]
+
+
 def test_a_result_comes_back_as_it_was_made(study, registry, tmp_path):
     """Number columns become a CSV that is read back bit for bit, with the record of its circumstances."""
     result = studies.make(study, tmp_path / "work", "cpu", tmp_path, registry)
     arrays, record = studies.load("tiny", "spread", tmp_path)
     expected = spread(tmp_path, "cpu", **study.config)
     assert result == tmp_path / "tiny" / "spread.csv"
-    assert (tmp_path / "work" / "checkpoint").read_text() == "cpu"
+    assert [kept.read_text() for kept in (tmp_path / "work").glob("*/checkpoint")] == ["cpu"]
     for name, values in expected.items():
         assert arrays[name].dtype == values.dtype
         np.testing.assert_array_equal(arrays[name], values)

@@ -91,7 +91,7 @@ def run(
 
     \b
     noisebook run linearized --preset smoke --out try
-    noisebook run linearized -p seed=3 -p slice_index=0 --out try
+    noisebook run linearized -p seed=3 -p edge_rows=0 --out try
     """
     with refusals():
         chapters.values(chapter, preset, p or ())
@@ -103,6 +103,11 @@ def run(
     except chapters.RunError as failed:
         typer.echo(str(failed), err=True)
         raise SystemExit(1) from None
+    except OSError as refused:
+        typer.echo(
+            f"noisebook: {out}: expected a folder that can be written, got {refused}. Choose another --out.", err=True
+        )
+        raise SystemExit(2) from None
     typer.echo(f"{done}\n{done.notebook}")
 
 
@@ -144,7 +149,7 @@ def train(
     root = _clone("train", "noisebook weights list, for the networks that are here")
     with refusals():
         paper = _paper(chapter, "train_embedded")
-    paper.train_embedded(folder or root / "build" / "training" / chapter, names=name, device=device)
+        paper.train_embedded(folder or root / "build" / "training" / chapter, names=name, device=device)
 
 
 @app.command()
@@ -185,7 +190,8 @@ def claims(
     from noisebook import claims as library
 
     for file in files:
-        typer.echo(f"## {file.parent.name}\n\n{library.markdown(library.read(file))}\n")
+        with refusals():
+            typer.echo(f"## {file.parent.name}\n\n{library.markdown(library.read(file))}\n")
 
 
 @weights_app.command("list")
@@ -231,8 +237,7 @@ def data_make(
     from noisebook import embedded
 
     with refusals():
-        check_one_of("recipe", recipe, embedded.RECIPES)
-    chosen = embedded.RECIPES[recipe]
+        chosen = embedded.named(recipe)
     present = _paths.cache() / "data" / chosen.id
     if again and present.is_dir():
         shutil.rmtree(present)

@@ -35,12 +35,32 @@ def mu_to_hu(mu: Tensor) -> Tensor:
     return (mu / MU_WATER_PER_MM - 1) * 1000
 
 
+def _check_count(name: str, value: int) -> None:
+    if value != int(value) or value < 1:
+        raise error(name, "a whole number above zero", value)
+
+
+def _check_door(name: str, array: Tensor, shape: tuple[int | None, ...], geometry: Geometry, grid: Grid) -> None:
+    """Raise unless shape, dtype and values of ``array`` are good and the source lies outside the image."""
+    check_shape(name, array, shape)
+    if array.dtype not in (torch.float32, torch.float64):
+        raise error(name, "float32 or float64", array.dtype, "Convert it first.")
+    check_finite(name, array)
+    corner = grid.pixels * grid.spacing_mm / math.sqrt(2)
+    if geometry.beam == "fan" and geometry.source_mm <= corner:
+        raise error("source_mm", f"more than the {corner:g} mm from the axis to the image's corner", geometry.source_mm)
+
+
 @dataclass(frozen=True)
 class Grid:
     """A square image of ``pixels`` x ``pixels`` with ``spacing_mm``, centred on the axis of rotation."""
 
     pixels: int = 512
     spacing_mm: float = 0.75
+
+    def __post_init__(self) -> None:
+        _check_count("pixels", self.pixels)
+        check_positive("spacing_mm", self.spacing_mm)
 
     def axis_mm(self, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu") -> Tensor:
         """Pixel centres along one axis, (pixels,), mm."""
@@ -69,8 +89,10 @@ class Geometry:
 
     def __post_init__(self) -> None:
         check_one_of("beam", self.beam, ("fan", "parallel"))
-        for name in ("views", "channels", "pitch", "source_mm"):
-            check_positive(name, getattr(self, name))
+        _check_count("views", self.views)
+        _check_count("channels", self.channels)
+        check_positive("pitch", self.pitch)
+        check_positive("source_mm", self.source_mm)
         if self.beam == "fan" and self.channels * self.pitch >= math.pi:
             raise error("fan angle", "below pi rad", self.channels * self.pitch, "Give the pitch of a fan beam in rad.")
 
@@ -141,11 +163,11 @@ def back_project(sinogram: Tensor, geometry: Geometry, grid: Grid) -> Tensor:
         (B, Y, X): the sum over views with the angular quadrature (parallel: pi/V; fan: 2 pi/V / L²).
 
     Raises:
-        ValueError: If the sinogram's shape is not that of the geometry.
+        ValueError: If shape, dtype or values are bad, or the source lies inside the image.
 
     Source: Kak & Slaney, sections 3.3 and 3.4.1. Views a quarter turn apart share their indices.
     """
-    check_shape("sinogram", sinogram, (None, *geometry.sinogram_shape))
+    _check_door("sinogram", sinogram, (None, *geometry.sinogram_shape), geometry, grid)
     turns, n = _quarters(geometry), grid.pixels
     batch, step = len(sinogram), geometry.views // turns
     rows = F.pad(sinogram, (1, 2)).reshape(batch, turns, step, -1).permute(2, 3, 1, 0).flatten(2).contiguous()
@@ -161,9 +183,9 @@ def back_project_adjoint(image: Tensor, geometry: Geometry, grid: Grid) -> Tenso
     """The exact adjoint of :func:`back_project`: (B, Y, X) to (B, V, D).
 
     Raises:
-        ValueError: If the image is not (B, pixels, pixels).
+        ValueError: If shape, dtype or values are bad, or the source lies inside the image.
     """
-    check_shape("image", image, (None, grid.pixels, grid.pixels))
+    _check_door("image", image, (None, grid.pixels, grid.pixels), geometry, grid)
     turns, batch = _quarters(geometry), len(image)
     step, width = geometry.views // turns, geometry.channels + 3
     values = torch.stack([torch.rot90(image, k, (1, 2)) for k in range(turns)]).reshape(turns * batch, -1)
@@ -223,8 +245,7 @@ def fbp(sinogram: Tensor, geometry: Geometry, grid: Grid, *, cutoff: float = 1.0
 
     Source: Kak & Slaney, section 3.3 (parallel) and 3.4.1 (equiangular fan).
     """
-    check_shape("sinogram", sinogram, (None, *geometry.sinogram_shape))
-    check_finite("sinogram", sinogram)
+    _check_door("sinogram", sinogram, (None, *geometry.sinogram_shape), geometry, grid)
     return back_project(_filter(sinogram * _cosine(geometry, sinogram), geometry, cutoff), geometry, grid)
 
 
@@ -251,10 +272,17 @@ class Dose:
     edge_share: float = 0.2
     electronic: float = 5.0
 
+    def __post_init__(self) -> None:
+        check_positive("photons", self.photons)
+        if not 0 < self.edge_share <= 1:
+            raise error("edge_share", "within (0, 1]", self.edge_share)
+        if not self.electronic >= 0:
+            raise error("electronic", "at least 0", self.electronic)
+
     def unattenuated(self, geometry: Geometry) -> Tensor:
         """Expected photons per ray without an object, (D,), float64: a cosine-shaped bow-tie."""
         s = geometry.channel_coordinates()
-        share = torch.cos(s / s.abs().max() * (math.pi / 2)) ** 2
+        share = torch.cos(s / s.abs().max().clamp(min=1e-12) * (math.pi / 2)) ** 2
         return self.photons * (self.edge_share + (1 - self.edge_share) * share)
 
     def expected_counts(self, line_integrals: Tensor, geometry: Geometry) -> Tensor:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from noisebook import _paths, ct, dicom, photons
-from noisebook._checks import check_positive
+from noisebook._checks import check_one_of, check_positive
 from noisebook.phantoms import Thorax
 
 VERSION = 2
@@ -97,6 +97,16 @@ SMOKE = CtRecipe(patients=(50,), slices=1, pixels=128, views=144, channels=168, 
 """One coarse slice, for tests: seconds."""
 RECIPES = {"test": TEST, "train": TRAIN, "smoke": SMOKE}
 """The recipes by the names that presets use."""
+
+
+def named(name: str) -> CtRecipe:
+    """The recipe of a name in `RECIPES`.
+
+    Raises:
+        ValueError: If there is none; the nearest one is named.
+    """
+    check_one_of("recipe", name, RECIPES)
+    return RECIPES[name]
 
 
 def simulate(recipe: CtRecipe, patient: int, z_mm: float) -> Tensor:

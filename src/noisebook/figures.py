@@ -213,10 +213,11 @@ def architecture(model: nn.Module, image: Tensor, *, title: str = "") -> Figure:
     """Draw a network from the module itself: it is run once, and every feature map becomes a block.
 
     A block's height is the side of its feature map on a logarithmic scale, its area's number the channels; blocks stand
-    in the order of execution, lower for coarser maps; arcs join maps that are concatenated later.
+    in the order of execution, lower for coarser maps; arrows lead from one visit of a resolution to the next, which is
+    where a U-Net has its skips (they are not traced).
 
     Args:
-        model: The network; convolutions, transposed convolutions and poolings are drawn.
+        model: The network; convolutions and transposed convolutions are drawn.
         image: (1, C, Y, X), an input.
         title: Above the picture.
     """
@@ -244,7 +245,7 @@ def architecture(model: nn.Module, image: Tensor, *, title: str = "") -> Figure:
         axis.set_axis_off()
         for colour, name in ((BLUE, "convolution"), (GREEN, "transposed convolution")):
             axis.plot([], [], "s", color=colour, label=name)
-        axis.plot([], [], "-", color=GREY, lw=0.7, label="skip: concatenate")
+        axis.plot([], [], "-", color=GREY, lw=0.7, label="to the same resolution")
         axis.legend(loc="lower right")
     return figure
 

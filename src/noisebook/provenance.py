@@ -45,7 +45,7 @@ class Stamp:
         device: ``cpu`` or ``cuda``.
         data: Id of the data.
         weights: Id of the weights.
-        parameters: The parameters of the notebook, without ``out``.
+        parameters: Those of the notebook that the fields above do not hold, without ``out``.
     """
 
     commit: str

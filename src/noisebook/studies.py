@@ -40,6 +40,7 @@ class Study:
             goes on from them; all randomness comes from the seeds in ``config``.
         config: keyword arguments of ``run``, JSON values only; the seeds are among them.
         weights: ids in the registry of the weights that it uses.
+        data: identity of the data that it uses.
     """
 
     chapter: str
@@ -47,6 +48,7 @@ class Study:
     run: Callable[..., Arrays]
     config: dict[str, Any]
     weights: tuple[str, ...] = field(default=())
+    data: str = ""
 
 
 def make(study: Study, folder: Path, device: str = "cpu", root: Path = ROOT, registry: Path | None = None) -> Path:
@@ -54,7 +56,7 @@ def make(study: Study, folder: Path, device: str = "cpu", root: Path = ROOT, reg
 
     Args:
         study: what to run.
-        folder: for its checkpoints; made if missing.
+        folder: for its checkpoints, in a subfolder named by its circumstances; made if missing.
         device: handed to the study and recorded.
         root: the folder of all results.
         registry: the table of weights; none means the package's own.
@@ -63,6 +65,8 @@ def make(study: Study, folder: Path, device: str = "cpu", root: Path = ROOT, reg
         ValueError: the configuration is no JSON, or the result is empty or above 1 MB.
     """
     expected = circumstances(study, registry)
+    known = hashlib.sha256(json.dumps(expected, sort_keys=True).encode()).hexdigest()
+    folder = folder / known[:12]  # checkpoints made under other circumstances do not count
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {name: np.asarray(values) for name, values in study.run(folder, device, **study.config).items()}
     result = write(arrays, root / study.chapter / study.name)
@@ -120,7 +124,7 @@ def circumstances(study: Study, registry: Path | None = None) -> dict[str, Any]:
         if name not in known:
             raise error(f"weights of {study.chapter}/{study.name}", "an id in data/registry.yaml", repr(name))
     weights = {name: known[name]["sha256"] for name in study.weights}
-    return {"config": config, "function": function_hash(study.run), "weights": weights}
+    return {"config": config, "data": study.data, "function": function_hash(study.run), "weights": weights}
 
 
 def function_hash(function: Callable[..., Any]) -> str:

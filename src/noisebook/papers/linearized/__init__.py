@@ -13,6 +13,7 @@ from .analysis import (
     elongations,
     find_pixels,
     first_elongations,
+    probe_pixel,
     quality,
     study_elongation,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "find_pixels",
     "first_elongations",
     "load",
+    "probe_pixel",
     "quality",
     "study_elongation",
     "train",

@@ -7,6 +7,7 @@ Imaging 2022, doi 10.1109/TMI.2022.3214475. The network is FBPConvNet: K. H. Jin
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from noisebook.inference import tiled
 
 @dataclass(frozen=True)
 class Config:
-    """Architecture and training schedule. The defaults are the paper's; `EMBEDDED` is what this book ships."""
+    """Architecture and training schedule: the paper's where it states them. `EMBEDDED` is what this book ships."""
 
     channels: int = 64  # not stated; from FBPConvNet and the authors' code
     levels: int = 5  # not stated; from the authors' code
@@ -213,7 +214,7 @@ def train_embedded(folder: Path, names: Iterable[str] | None = None, device: str
     """Train the embedded nets on the simulated training patients and enter them into the registry.
 
     Args:
-        folder: For checkpoints; training goes on from the newest.
+        folder: For checkpoints, in a subfolder named by net, configuration and data; goes on from the newest.
         names: Registry ids; all of `EMBEDDED` if None.
         device: ``auto``, ``cpu`` or ``cuda``.
 
@@ -226,8 +227,14 @@ def train_embedded(folder: Path, names: Iterable[str] | None = None, device: str
     root = embedded.embedded_ct(embedded.TRAIN)
     patients = datasets.ct_patients(root)
     for name in chosen:
-        net = train(EMBEDDED[name], root, patients, folder / name, device)
+        net = train(EMBEDDED[name], root, patients, checkpoints(folder, name, EMBEDDED[name]), device)
         _register(name, EMBEDDED[name], net, datasets.ct_pairs(root, patients[0], label="noise free").low)
+
+
+def checkpoints(folder: Path, name: str, config: Config) -> Path:
+    """Where the checkpoints of an embedded net lie: those of another configuration or of other data lie elsewhere."""
+    known = hashlib.sha256(f"{embedded.TRAIN.id} {config}".encode()).hexdigest()
+    return folder / f"{name}-{known[:8]}"
 
 
 def _register(name: str, config: Config, net: FBPConvNet, examples: np.ndarray) -> None:
