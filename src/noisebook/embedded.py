@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -157,7 +157,7 @@ def embedded_ct(recipe: CtRecipe = TEST, *, progress: bool = True) -> Path:
     try:
         for patient in _bar(recipe.patients, progress):
             _write_patient(recipe, patient, work / "LDCT-and-Projection-data")
-        (work / "recipe.json").write_text(json.dumps({"version": VERSION, **asdict(replace(recipe))}, indent=1) + "\n")
+        (work / "recipe.json").write_text(json.dumps({"version": VERSION, **asdict(recipe)}, indent=1) + "\n")
         os.chmod(work, 0o755)
         try:
             work.rename(final)

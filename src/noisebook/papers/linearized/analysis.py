@@ -246,11 +246,16 @@ def _patient_elongations(model: FBPConvNet, root: Path, patient: str, count: int
     pair = datasets.ct_pairs(root, patient, label="noise free")
     parts = []
     for edge in (1, 0):
-        margin = model.halo + REACH + model.stride
-        pixels = find_pixels(pair.label[0], count, margin=margin, seed=seed, flat=not edge)
+        pixels = _study_pixels(model, pair, count, seed, flat=not edge)
         values = elongations(model, pair.low[0], pixels)
         parts.append(np.column_stack([np.full(count, edge), pixels.places, np.round(values, 5)]))
     return np.concatenate(parts)
+
+
+def _study_pixels(model: FBPConvNet, pair: datasets.CtPairs, count: int, seed: int, *, flat: bool) -> Pixels:
+    """The study's pixels of a patient's first slice: far enough from its sides for every crop to fit."""
+    margin = model.halo + REACH + model.stride
+    return find_pixels(pair.label[0], count, margin=margin, seed=seed, flat=flat)
 
 
 def first_elongations(study: Study, rows: int) -> np.ndarray:
@@ -261,8 +266,7 @@ def first_elongations(study: Study, rows: int) -> np.ndarray:
         return np.empty(0)
     model, root = load(study.config["net"]), embedded.embedded_ct(embedded.TEST)
     pair = datasets.ct_pairs(root, datasets.ct_patients(root)[0], label="noise free")
-    margin = model.halo + REACH + model.stride
-    pixels = find_pixels(pair.label[0], study.config["count"], margin=margin, seed=study.config["seed"])
+    pixels = _study_pixels(model, pair, study.config["count"], study.config["seed"], flat=False)
     return elongations(model, pair.low[0], Pixels(pixels.places[:rows], pixels.along[:rows]))
 
 
