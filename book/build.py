@@ -25,6 +25,7 @@ import yaml
 import noisebook
 from noisebook import chapters, claims, embedded, weights
 from noisebook._checks import error, nearest
+from noisebook.papers import linearized
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "<!-- insert: "
@@ -94,6 +95,7 @@ class Inserts:
             "claims": self.claims_tables,
             "totals": self.totals,
             "ct-data": self.ct_data,
+            "scan-data": self.scan_data,
             "model-cards": self.model_cards,
             "modules": self.module_table,
         }
@@ -156,6 +158,17 @@ class Inserts:
         lines = [f"| {name} | {test} | {train} |" for name, (test, train) in rows.items()]
         end = f"\nThe chapter in this build read: {stamp['data']}."
         return "\n".join(["| quantity | test | train |", "|:---|:---|:---|", *lines, end])
+
+    def scan_data(self) -> str:
+        scan, kept = linearized.SCAN, linearized.SCAN.sparse(linearized.EVERY)
+        lines = [
+            f"| views × channels | {scan.views} × {scan.channels}, of which {kept.views} views are kept |",
+            f"| source to axis of rotation | {scan.source_mm:g} mm |",
+        ]
+        for name, dose in linearized.EXPOSURES.items():
+            edge = dose.photons * dose.edge_share
+            lines.append(f"| photons at {name} | {dose.photons:,.0f} (centre) to {edge:,.0f} (edge) |")
+        return "\n".join(["| quantity | value |", "|:---|:---|", *lines])
 
     def model_cards(self) -> str:
         parts, networks = [], weights.embedded(self.root / "data")

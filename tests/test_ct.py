@@ -22,7 +22,7 @@ GRID = ct.Grid(64, 5.0)
 def slow_back_projection(sinogram: torch.Tensor, geometry: ct.Geometry, grid: ct.Grid) -> torch.Tensor:
     """Pixel by pixel and view by view, straight from the formulas."""
     image = torch.zeros(grid.pixels, grid.pixels, dtype=torch.float64)
-    axis = grid.axis_mm().tolist()
+    axis = grid.axes_mm()[0].tolist()
     for beta, row in zip(geometry.angles_rad().tolist(), sinogram, strict=True):
         for i, y in enumerate(axis):
             for j, x in enumerate(axis):
@@ -70,7 +70,7 @@ def test_fbp_recovers_a_water_disc(geometry: ct.Geometry) -> None:
     sinogram = 2 * (100**2 - distance**2).clamp(min=0).sqrt() * ct.MU_WATER_PER_MM
     grid = ct.Grid(128, 2.0)
     image = ct.mu_to_hu(ct.fbp(sinogram[None].float(), geometry, grid))[0]
-    axis = grid.axis_mm()
+    axis = grid.axes_mm()[0]
     radius = torch.hypot(*torch.meshgrid(axis, axis, indexing="ij"))
     assert image[radius < 80].mean().abs() < 1
     assert (image[(radius > 115) & (radius < 125)] + 1000).abs().mean() < 5

@@ -91,12 +91,12 @@ def test_the_users_module_is_left_alone() -> None:
 
 
 def test_evaluations_are_counted(operator: Jacobian) -> None:
-    """One forward pass at the start, 2 a product in either mode, 5 for a double backward."""
+    """One forward pass at the start, 1 a row, 3 a column, 6 for a double backward."""
     assert operator.evaluations == 1
     operator.covariance_image((0, 0), white(1.0))
     assert operator.evaluations == 5
     operator.double_backward(random(1, 1, 6, 8))
-    assert operator.evaluations == 10
+    assert operator.evaluations == 11
 
 
 def test_volumes_work() -> None:
@@ -104,6 +104,66 @@ def test_volumes_work() -> None:
     net = nn.Conv3d(1, 1, 3, padding=1, bias=False)
     v = random(1, 1, 4, 5, 6)
     torch.testing.assert_close(Jacobian(net, v) @ v, net.double()(v).detach())
+
+
+def test_weight_norm_works() -> None:
+    """A module that keeps computed weights, which cannot be deep-copied, has a Jacobian, and keeps its weights."""
+    torch.manual_seed(0)
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        net = nn.utils.weight_norm(nn.Conv2d(1, 1, 3, padding=1, bias=False))
+    v = torch.randn(1, 1, 5, 5)
+    torch.testing.assert_close(Jacobian(net, torch.zeros(1, 1, 5, 5)) @ v, net(v).detach())
+
+
+def test_gradients_switched_off_outside_do_not_matter() -> None:
+    """Under no_grad and inference_mode the products are those of outside."""
+    net, point, v = user_net(), random(1, 1, 4, 4), random(1, 1, 4, 4, seed=2)
+    expected = Jacobian(net, point) @ v, Jacobian(net, point).T @ v
+    for context in (torch.no_grad, torch.inference_mode):
+        with context():
+            operator = Jacobian(net, point)
+            found = operator @ v, operator.T @ v
+        torch.testing.assert_close(found, expected)
+
+
+class Pair(nn.Module):
+    """Returns two images."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The image, twice."""
+        return x, x
+
+
+class Total(nn.Module):
+    """Returns one number."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The sum."""
+        return x.sum()
+
+
+def test_modules_and_images_that_do_not_fit_are_refused() -> None:
+    """Integer images, several or scalar outputs, random activations and running instance statistics raise."""
+    point = random(1, 1, 4, 4)
+    with pytest.raises(ValueError, match=r"image: expected floating numbers, got torch.int64"):
+        Jacobian(user_net(), torch.zeros(1, 1, 4, 4, dtype=torch.int64))
+    with pytest.raises(
+        ValueError, match="output of the model: expected one tensor with a leading axis of 1, got tuple"
+    ):
+        Jacobian(Pair(), point)
+    with pytest.raises(ValueError, match=r"output of the model: .* got shape \(\)"):
+        Jacobian(Total(), point)
+    with pytest.raises(ValueError, match="RReLU itself in training mode"):
+        Jacobian(nn.RReLU(), point)
+    with pytest.raises(ValueError, match="InstanceNorm2d itself in training mode"):
+        Jacobian(nn.InstanceNorm2d(1, track_running_stats=True), point)
+    operator = Jacobian(user_net(), point)
+    with pytest.raises(ValueError, match="v: expected finite values"):
+        operator @ torch.full((1, 1, 4, 4), math.nan)
+    with pytest.raises(ValueError, match="u: expected finite values"):
+        operator.T @ torch.full((1, 1, 4, 4), math.inf)
+    with pytest.raises(ValueError, match=r"pixel \(row, column\): expected whole numbers, got \(1.5, 2\)"):
+        operator.local_response((1.5, 2))  # type: ignore[arg-type]
 
 
 def test_bad_input_is_refused(operator: Jacobian) -> None:
@@ -122,7 +182,7 @@ def test_bad_input_is_refused(operator: Jacobian) -> None:
         operator.T @ random(1, 6, 8)
     with pytest.raises(ValueError, match=r"pixel \(row, column\): expected within 0..5 and 0..7, got \(6, 0\)"):
         operator.local_response((6, 0))
-    with pytest.raises(ValueError, match="image for a pixel: expected shape"):
+    with pytest.raises(ValueError, match="image for a pixel: expected one channel, got 3"):
         Jacobian(nn.Conv2d(3, 3, 1), random(1, 3, 4, 4)).local_response((0, 0))
     with pytest.raises(ValueError, match="variance: expected a number above zero"):
         white(0.0)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from noisebook import studies, weights
+from noisebook import weights
 from noisebook.jacobian import Jacobian
 from noisebook.papers import linearized
 from noisebook.training import fit
@@ -150,50 +150,8 @@ def test_l1_and_l2_hold_for_a_random_net() -> None:
     adjoints = linearized.adjoint_errors(random_net(), image, range(3))
     assert derivatives["double backward"].max() < 1e-8
     assert derivatives["finite differences"].max() < 1e-5
-    assert list(adjoints) == ["Jacobian", "back-projection", "FBP"]
+    assert list(adjoints) == ["Jacobian", "projection", "back-projection", "FBP"]
     assert all(values.shape == (3,) and values.max() < 1e-10 for values in adjoints.values())
-
-
-def disc() -> np.ndarray:
-    """A disc of 100 HU, radius 60, on 200 x 200 pixels of 0 HU."""
-    y, x = np.mgrid[:200, :200] - 99.5
-    return np.where(np.hypot(y, x) < 60, 100.0, 0.0)
-
-
-def test_edge_pixels_lie_on_edges_and_know_their_direction() -> None:
-    """On a disc they lie on its rim within two pixels, and their direction is the tangent within 3 degrees."""
-    pixels = linearized.find_pixels(disc(), 8, margin=20, seed=0)
-    radius = pixels.places - 99.5
-    np.testing.assert_allclose(np.hypot(*radius.T), 60, atol=2)
-    np.testing.assert_allclose(np.hypot(*pixels.along.T), 1)
-    tangent = np.abs((pixels.along * radius).sum(1)) / np.hypot(*radius.T)
-    assert tangent.max() < np.sin(np.radians(3))
-
-
-def test_flat_pixels_keep_away_from_edges() -> None:
-    """On a disc flat pixels stay ten pixels from its rim; the same seed gives the same ones; too many raise."""
-    pixels = linearized.find_pixels(disc(), 8, margin=20, seed=1, flat=True)
-    assert np.abs(np.hypot(*(pixels.places - 99.5).T) - 60).min() > 10
-    np.testing.assert_array_equal(linearized.find_pixels(disc(), 8, margin=20, seed=1, flat=True).places, pixels.places)
-    with pytest.raises(ValueError, match="image: expected 500 pixels of straight edges 20 pixels from its sides, got"):
-        linearized.find_pixels(disc(), 500, margin=20, seed=0)
-
-
-def test_elongation_on_a_crop_equals_the_whole_image() -> None:
-    """The crop's covariance gives the same elongation as the whole image's, and a crop that would leave it raises."""
-    net = random_net(2, 2)
-    image = disc()[20:180, 20:180].astype(np.float32)
-    pixels = linearized.find_pixels(image, 2, margin=net.halo + 20, seed=0)
-    operator = Jacobian(net, torch.from_numpy(image)[None, None])
-    expected = []
-    for place, along in zip(pixels.places, pixels.along, strict=True):
-        covariance = operator.covariance_image((int(place[0]), int(place[1])), linearized.analysis.white(1.0))[0, 0]
-        patch = covariance[place[0] - 16 : place[0] + 17, place[1] - 16 : place[1] + 17].numpy()
-        expected.append(linearized.analysis.metrics.elongation(patch, tuple(along)))
-    np.testing.assert_allclose(linearized.elongations(net, image, pixels), expected, rtol=1e-3)
-    outside = linearized.Pixels(np.array([[3, 80]]), np.array([[1.0, 0.0]]))
-    with pytest.raises(ValueError, match=r"pixel: expected 28 pixels from the sides of \(160, 160\), got \[3, 80\]"):
-        linearized.elongations(net, image, outside)
 
 
 def test_the_embedded_net_denoises() -> None:
@@ -209,35 +167,6 @@ def test_the_embedded_net_denoises() -> None:
     assert after < before / 2
 
 
-def test_the_probe_keeps_its_distance() -> None:
-    """A probe pixel with room on every side passes; one too near a side is named."""
-    assert linearized.probe_pixel(disc(), 40, 159, margin=40) == (40, 159)
-    with pytest.raises(ValueError, match=r"probe: expected a pixel 40 pixels inside \(200, 200\), got \(39, 100\)"):
-        linearized.probe_pixel(disc(), 39, 100, margin=40)
-
-
-def test_pixels_are_found_without_a_margin() -> None:
-    """A margin of zero keeps the whole image."""
-    assert len(linearized.find_pixels(disc(), 8, margin=0, seed=0).places) == 8
-
-
-def test_the_rows_computed_again_are_rows_of_the_study() -> None:
-    """None is an empty array; more than the study has raises."""
-    assert linearized.first_elongations(linearized.STUDIES[0], 0).shape == (0,)
-    with pytest.raises(ValueError, match="rows: expected 0 to 16, got 17"):
-        linearized.first_elongations(linearized.STUDIES[0], 17)
-
-
-def test_the_elongation_claim_names_what_the_study_measured() -> None:
-    """Whatever a run used, L10 carries the study's data and net, and says that it was precomputed."""
-    errors = {"double backward": np.zeros(1), "finite differences": np.zeros(1)}
-    found = linearized.claims(errors, {"FBP": np.zeros(1)}, np.ones(3), "other data", "other net")[-1]
-    assert found.id == "L10"
-    assert linearized.STUDIES[0].data in found.data
-    assert "precomputed" in found.data
-    assert "11 base channels" in found.schedule
-
-
 def test_quality_is_the_mean_over_slices() -> None:
     """A patient's RMSE is the mean over its slices, for input and output."""
     from noisebook.datasets import CtPairs
@@ -251,45 +180,6 @@ def test_quality_is_the_mean_over_slices() -> None:
     assert set(found) == {f"{m}, {k}" for m in ("RMSE / HU", "PSNR / dB", "SSIM") for k in ("input", "output")}
 
 
-def test_claims_follow_the_numbers() -> None:
-    """The same claims hold or fail as the numbers do."""
-    exact, wrong = np.full(3, 1e-14), np.full(3, 0.1)
-
-    def verdicts(errors: np.ndarray, edges: list[float]) -> list[str]:
-        derivatives = {"double backward": errors, "finite differences": errors}
-        adjoints = {"Jacobian": errors, "back-projection": errors, "FBP": errors}
-        found = linearized.claims(derivatives, adjoints, np.array(edges), "data", "schedule")
-        assert [claim.id for claim in found] == ["L1a", "L1b", "L2a", "L2b", "L2c", "L10"]
-        return [claim.verdict for claim in found]
-
-    assert verdicts(exact, [1.0, 1.2, 1.1]) == ["holds"] * 6
-    assert verdicts(wrong, [1.0, -1.2, 0.1]) == ["fails"] * 6
-
-
-def test_no_study_is_stale() -> None:
-    """Every committed study was made by the present function, configuration and weights."""
-    assert [problem for study in linearized.STUDIES for problem in studies.stale(study)] == []
-
-
-def test_an_interrupted_study_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Patients whose values are kept are not computed again, and the table is the same."""
-    calls: list[str] = []
-
-    def counted(model: object, root: object, patient: str, count: int, seed: int) -> np.ndarray:
-        calls.append(patient)
-        return np.column_stack([np.repeat([1, 0], count), np.full((2 * count, 3), len(calls))])
-
-    monkeypatch.setattr(linearized.analysis, "_patient_elongations", counted)
-    monkeypatch.setattr(linearized.analysis.embedded, "embedded_ct", lambda recipe: tmp_path)
-    monkeypatch.setattr(linearized.analysis.datasets, "ct_patients", lambda root: ["SIM046", "SIM047"])
-    first = linearized.study_elongation(tmp_path, "cpu", count=2, seed=0, net="linearized-quarter")
-    (tmp_path / "1.npy").unlink()
-    linearized.study_elongation(tmp_path, "cpu", count=2, seed=0, net="linearized-quarter")
-    assert calls == ["SIM046", "SIM047", "SIM047"]
-    assert first["patient"].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
-    assert first["edge"].tolist() == [1, 1, 0, 0, 1, 1, 0, 0]
-
-
 def test_bad_input_is_refused() -> None:
     """Sizes off the pooling grid, colour images, unknown losses and unknown nets raise."""
     net = random_net()
@@ -299,7 +189,7 @@ def test_bad_input_is_refused() -> None:
         net(torch.zeros(1, 3, 16, 16))
     with pytest.raises(ValueError, match="loss: expected one of l1, mse, got 'l2'"):
         linearized.Training(replace(TINY, loss="l2"))
-    with pytest.raises(ValueError, match="name: expected one of linearized-quarter"):
+    with pytest.raises(ValueError, match="name: expected one of linearized-i0, "):
         linearized.train_embedded(Path("nowhere"), ["linearized-half"])
     with pytest.raises(ValueError, match="channels: expected a number above zero"):
         linearized.FBPConvNet(0)

@@ -50,3 +50,12 @@ def test_bad_input_is_refused() -> None:
         metrics.elongation(np.ones((8, 9)), (1, 0))
     with pytest.raises(ValueError, match="along: its length"):
         metrics.elongation(np.ones((9, 9)), (0, 0))
+
+
+def test_images_without_room_are_refused() -> None:
+    """No pixels at all, and images smaller than the window of SSIM, raise."""
+    for measure in (metrics.rmse, lambda a, b: metrics.psnr(a, b, data_range=1.0)):
+        with pytest.raises(ValueError, match="image: expected at least one pixel"):
+            measure(np.zeros((0, 3)), np.zeros((0, 3)))
+    with pytest.raises(ValueError, match="image: expected at least 11 pixels a side"):
+        metrics.ssim(np.zeros((10, 20)), np.zeros((10, 20)), data_range=1.0)

@@ -83,3 +83,14 @@ def test_bad_sizes_are_refused(thorax: Thorax) -> None:
         thorax.image(0.0, pixels=0)
     with pytest.raises(ValueError, match="directions: expected shape"):
         thorax.slice_path(0.0, torch.zeros(3, 2), torch.zeros(4, 2))
+
+
+def test_planes_and_lines_that_are_none_are_refused() -> None:
+    """A plane that is no number, and directions that are not of unit length, raise."""
+    thorax = Thorax(0)
+    with pytest.raises(ValueError, match="z_mm: expected a finite number"):
+        thorax.image(float("nan"))
+    with pytest.raises(ValueError, match="directions: expected unit vectors, got a length of 2"):
+        thorax.slice_path(0.0, torch.zeros(1, 2), torch.tensor([[2.0, 0.0]]))
+    with pytest.raises(ValueError, match="origins: expected finite values"):
+        thorax.slice_path(0.0, torch.full((1, 2), float("inf")), torch.tensor([[1.0, 0.0]]))

@@ -47,3 +47,12 @@ def test_bad_counts_are_refused() -> None:
         photons.thin(torch.tensor([0.5]), 0.5, generator())
     with pytest.raises(ValueError, match=r"share: expected within \[0, 1\], got 1.5"):
         photons.thin(torch.tensor([1.0]), 1.5, generator())
+
+
+def test_whole_number_tensors_are_refused() -> None:
+    """Integer tensors, which torch's samplers do not take, are refused with the remedy."""
+    counts = torch.ones(3, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"rate: expected floating numbers, got torch\.int64"):
+        photons.poisson(counts, torch.Generator())
+    with pytest.raises(ValueError, match=r"counts: expected floating numbers, got torch\.int64"):
+        photons.thin(counts, 0.5, torch.Generator())

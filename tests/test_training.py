@@ -133,3 +133,9 @@ def test_epoch_seeds_differ() -> None:
     """No two of many (seed, epoch) share a seed."""
     seeds = {training.epoch_seed(seed, epoch) for seed in range(30) for epoch in range(30)}
     assert len(seeds) == 900
+
+
+def test_at_least_one_checkpoint_is_kept(tmp_path: Path) -> None:
+    """Keeping none would delete what was trained, so it is refused before anything is."""
+    with pytest.raises(ValueError, match="keep: expected a number above zero"):
+        training.fit(object(), lambda epoch, generator: [], epochs=1, folder=tmp_path, seed=0, keep=0)  # type: ignore[arg-type]

@@ -65,7 +65,9 @@ def check_positive(name: str, value: float) -> None:
 
 
 def check_pixel(pixel: tuple[int, int], height: int, width: int) -> None:
-    """Raise unless ``pixel`` = (row, column) lies inside an image of ``height`` x ``width``."""
+    """Raise unless ``pixel`` = (row, column), whole numbers, lies inside an image of ``height`` x ``width``."""
     row, column = pixel
+    if row != int(row) or column != int(column):
+        raise error("pixel (row, column)", "whole numbers", pixel)
     if not (0 <= row < height and 0 <= column < width):
         raise error("pixel (row, column)", f"within 0..{height - 1} and 0..{width - 1}", pixel)

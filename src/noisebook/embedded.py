@@ -128,7 +128,7 @@ def simulate(recipe: CtRecipe, patient: int, z_mm: float) -> Tensor:
         clean,
     ]
     images = ct.mu_to_hu(ct.fbp(torch.cat(scans), recipe.geometry, recipe.grid))
-    axis = recipe.grid.axis_mm()
+    axis = recipe.grid.axes_mm()[0]
     outside = torch.hypot(axis[:, None], axis) > FIELD_MM / 2
     return images.masked_fill(outside, dicom.PADDING_HU)
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from noisebook._checks import check_finite, check_positive, check_rank, error
 
 WIDTH_IN = 7.4
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#767676"
+BLUE, ORANGE, GREEN, GREY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#767676", "#8E4A8E"
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8.5,
@@ -106,10 +106,11 @@ def images(panels: Sequence[Panel], *, columns: int, title: str = "") -> Figure:
         title: Above all.
 
     Raises:
-        ValueError: If there is no panel, or an image is not (Y, X) or not finite.
+        ValueError: If there is no panel or column, or an image is not (Y, X) or not finite.
     """
     if not panels:
         raise error("panels", "at least one", "none")
+    check_positive("columns", columns)
     rows = -(-len(panels) // columns)
     with _style():
         side = WIDTH_IN / columns
@@ -164,22 +165,73 @@ def _scale_bar(axis: Axes, panel: Panel) -> None:
 
 @dataclass(frozen=True)
 class Line:
-    """One curve: values ``y`` at ``x`` under a ``label``."""
+    """One curve of `profile`.
+
+    Attributes:
+        x: (N,).
+        y: (N,).
+        label: Its name in the legend.
+        spread: (N,), half lengths of error bars, or None.
+        marker: Mark the points.
+    """
 
     x: np.ndarray
     y: np.ndarray
     label: str
+    spread: np.ndarray | None = None
+    marker: bool = False
 
 
-def profile(lines: Sequence[Line], *, x: str, y: str, title: str = "") -> Figure:
-    """Curves over a common axis, with their names beside them in a legend; ``x`` and ``y`` are labels with units."""
+_LOOKS = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (GREY, ":"), (PURPLE, "-"), ("black", "--"))
+
+
+def profile(
+    lines: Sequence[Line],
+    *,
+    x: str,
+    y: str,
+    title: str = "",
+    log_x: bool = False,
+    log_y: bool = False,
+    reference: float | None = None,
+) -> Figure:
+    """Curves over a common axis, with their names in a legend beside them.
+
+    Args:
+        lines: At most six.
+        x: Label of the horizontal axis, with its unit.
+        y: Label of the vertical axis, with its unit.
+        title: Above the plot.
+        log_x: A logarithmic horizontal axis.
+        log_y: A logarithmic vertical axis, base 2.
+        reference: Height of a dashed grey line, or None.
+
+    Raises:
+        ValueError: If there is no line, or more than can be told apart.
+    """
+    if not 0 < len(lines) <= len(_LOOKS):
+        raise error("lines", f"1 to {len(_LOOKS)}", len(lines), "Draw two figures.")
     with _style():
         figure = Figure(figsize=(WIDTH_IN, 2.9), layout="constrained")
         axis = figure.subplots()
-        for line, colour, dash in zip(lines, (BLUE, ORANGE, GREEN, GREY), ("-", "--", "-.", ":"), strict=False):
-            axis.plot(line.x, line.y, dash, color=colour, lw=1.4, label=line.label)
+        for line, (colour, dash) in zip(lines, _LOOKS, strict=False):
+            marker = "o" if line.marker else ""
+            drawn = axis.errorbar(line.x, line.y, line.spread, capsize=2, elinewidth=0.9, label=line.label)
+            drawn[0].set(color=colour, lw=1.4, ls=dash, marker=marker, ms=4)
+            for part in (*drawn[1], *drawn[2]):
+                part.set_color(colour)
+        if reference is not None:
+            axis.axhline(reference, color=GREY, ls="--", lw=1)
         axis.set(xlabel=x, ylabel=y, title=title)
-        axis.legend()
+        if log_x:
+            axis.set_xscale("log")
+            axis.set_xticks(lines[0].x)
+            axis.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+            axis.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
+        if log_y:
+            axis.set_yscale("log", base=2)
+            axis.yaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
+        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 

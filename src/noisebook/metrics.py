@@ -13,8 +13,13 @@ from skimage import metrics as _skimage
 
 from noisebook._checks import check_finite, check_positive, check_rank, check_shape, error
 
+SSIM_WINDOW = 11
+"""Side of the Gaussian window of `ssim`, in pixels."""
+
 
 def _check_pair(image: np.ndarray, reference: np.ndarray) -> None:
+    if not image.size:
+        raise error("image", "at least one pixel", f"shape {image.shape}")
     check_shape("reference", reference, image.shape)
     check_finite("image", image)
     check_finite("reference", reference)
@@ -46,11 +51,14 @@ def ssim(image: np.ndarray, reference: np.ndarray, *, data_range: float) -> floa
     """Structural similarity of two images (Y, X), Gaussian window of 1.5 pixels as in Wang et al. 2004.
 
     Raises:
-        ValueError: If shapes differ, are not two-dimensional, a value is not finite, or ``data_range`` is not positive.
+        ValueError: If shapes differ, are not two-dimensional or below 11 pixels, a value is not finite, or
+            ``data_range`` is not positive.
     """
     _check_pair(image, reference)
     check_rank("image", image, 2, "(Y, X)")
     check_positive("data_range", data_range)
+    if min(image.shape) < SSIM_WINDOW:
+        raise error("image", f"at least {SSIM_WINDOW} pixels a side", image.shape)
     settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     return float(_skimage.structural_similarity(image, reference, data_range=data_range, **settings))
 

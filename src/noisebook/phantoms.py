@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noisebook._checks import check_positive, check_shape
+from noisebook._checks import check_finite, check_positive, check_shape, error
 
 _VESSEL_LEVELS = 6
 
@@ -204,6 +204,11 @@ def _chords(matrix: Tensor, centre: Tensor, size: float, origins: Tensor, direct
     return middle - half, middle + half
 
 
+def _check_plane(z_mm: float) -> None:
+    if not math.isfinite(z_mm):
+        raise error("z_mm", "a finite number", z_mm)
+
+
 class Thorax:
     """A seeded random thorax (simulated).
 
@@ -221,6 +226,7 @@ class Thorax:
         """The axial slice at ``z_mm``: (Y, X) float32, HU; pixels are means of ``oversampling`` squared samples."""
         for name, value in (("pixels", pixels), ("spacing_mm", spacing_mm), ("oversampling", oversampling)):
             check_positive(name, value)
+        _check_plane(z_mm)
         fine = pixels * oversampling
         axis = (torch.arange(fine, dtype=torch.float64) - (fine - 1) / 2) * (spacing_mm / oversampling)
         image = torch.full((fine, fine), -1000.0, dtype=torch.float64)
@@ -244,6 +250,10 @@ class Thorax:
             (...): the integral of 1 + HU/1000 along each whole line. Times the attenuation of water, a line integral.
         """
         check_shape("directions", directions, tuple(origins.shape))
+        check_finite("origins", origins)
+        _check_plane(z_mm)
+        if not bool(((directions.norm(dim=-1) - 1).abs() < 1e-4).all()):
+            raise error("directions", "unit vectors", f"a length of {float(directions.norm(dim=-1).max()):g}")
         return self._path(self._cuts(z_mm), origins, directions)
 
     def radiograph(self, *, pixels: int = 256, spacing_mm: float = 1.6, source_mm: float = 1800.0) -> Tensor:

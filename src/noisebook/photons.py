@@ -12,13 +12,19 @@ from torch import Tensor
 from noisebook._checks import check_finite, error
 
 
+def _check_floating(name: str, array: Tensor) -> None:
+    if not array.is_floating_point():
+        raise error(name, "floating numbers", array.dtype, "Convert it: .float().")
+    check_finite(name, array)
+
+
 def poisson(rate: Tensor, generator: torch.Generator) -> Tensor:
     """Poisson counts of expected ``rate``, any shape, same dtype.
 
     Raises:
-        ValueError: If a rate is negative or not finite.
+        ValueError: If a rate is negative, not finite or not a floating number.
     """
-    check_finite("rate", rate)
+    _check_floating("rate", rate)
     if (rate < 0).any():
         raise error("rate", "values of at least 0", f"a minimum of {float(rate.min())}")
     return torch.poisson(rate, generator=generator)
@@ -28,9 +34,9 @@ def thin(counts: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """Keep each photon of ``counts`` with probability ``share``: a binomial draw of the same shape.
 
     Raises:
-        ValueError: If ``share`` is outside [0, 1], or counts are negative or fractional.
+        ValueError: If ``share`` is outside [0, 1], or counts are negative, fractional or not floating numbers.
     """
-    check_finite("counts", counts)
+    _check_floating("counts", counts)
     if not 0 <= share <= 1:
         raise error("share", "within [0, 1]", share)
     if (counts < 0).any() or (counts != counts.round()).any():

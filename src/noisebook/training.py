@@ -76,10 +76,11 @@ def fit(
         The means of what the step returned, one dictionary an epoch.
 
     Raises:
-        ValueError: If ``epochs`` is not positive, or the checkpoint is of another trainee.
+        ValueError: If ``epochs`` or ``keep`` is not positive, or the checkpoint is of another trainee.
         FloatingPointError: If a logged value is not finite; the last whole epoch stays on disk.
     """
     check_positive("epochs", epochs)
+    check_positive("keep", keep)
     folder.mkdir(parents=True, exist_ok=True)
     done, log = _resume(trainee, folder)
     if done >= epochs:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +22,8 @@ from torch.nn import functional as F
 from noisebook import _paths, datasets, embedded, metrics, training, weights
 from noisebook._checks import check_one_of, check_positive, check_rank, error
 from noisebook.inference import tiled
+
+from . import scans
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Config:
     patches: int = 1  # patches a slice and epoch at the first stage; not stated; ours
     batch: int = 16  # at the first stage; not stated; ours
     learning_rate: float = 1e-3  # not stated; ours, falling to a hundredth by a cosine
+    exposure: str = ""  # of `scans.EXPOSURES`: the paper's sparse-view scans; none: the archive's low-dose images
     seed: int = 0  # ours
 
     @property
@@ -51,8 +55,17 @@ class Config:
         return self.stages[-1][0]
 
 
-EMBEDDED = {"linearized-quarter": Config(channels=11, stages=((64, 50), (128, 15), (256, 10)), patches=12)}
-"""The embedded nets by registry id: eleven base channels in place of 64, and a schedule that two CPU cores manage."""
+_SCANS = Config(channels=8, stages=((64, 40), (128, 12), (256, 8)), patches=12, exposure="I0")
+EMBEDDED = {
+    "linearized-quarter": Config(channels=11, stages=((64, 50), (128, 15), (256, 10)), patches=12),
+    "linearized-i0": _SCANS,
+    "linearized-i0-10": replace(_SCANS, exposure="I0/10"),
+    "linearized-i0-100": replace(_SCANS, exposure="I0/100"),
+    "linearized-i0-l1": replace(_SCANS, loss="l1"),
+    "linearized-i0-seed1": replace(_SCANS, seed=1),
+    "linearized-i0-seed2": replace(_SCANS, seed=2),
+}
+"""The embedded nets by registry id: 11 or 8 base channels in place of 64, and a schedule that two CPU cores manage."""
 
 
 class _Block(nn.Sequential):
@@ -101,10 +114,10 @@ class FBPConvNet(nn.Module):
 
     @property
     def halo(self) -> int:
-        """Pixels on each side, a multiple of the stride, beyond which nothing influences an output pixel."""
-        levels = len(self.down)
-        reach = 2 * (2**levels - 1) + 2 * (2 ** (levels - 1) - 1) + self.stride - 1
-        return int(-(-reach // self.stride) * self.stride)
+        """Pixels around an output pixel's stride-aligned block beyond which nothing influences it."""
+        s = self.stride
+        reach = -(-2 * (s - 1) // s) * s  # of the convolutions on the way up, and again down, on the coarsest grid
+        return 2 * reach + 2 * s
 
     def forward(self, image: Tensor) -> Tensor:
         """Denoise (B, 1, Y, X), HU; both sides must be multiples of `stride`."""
@@ -121,6 +134,11 @@ class FBPConvNet(nn.Module):
         return image + self.SCALE_HU * cast(Tensor, self.last(x))
 
 
+def _fast(net: FBPConvNet) -> FBPConvNet:
+    """The net with its weights laid out channels last, in which CPUs convolve twice as fast."""
+    return cast(FBPConvNet, net.to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+
+
 class Training:
     """The network, its optimiser and one training step, for `noisebook.training.fit`."""
 
@@ -130,7 +148,8 @@ class Training:
         check_one_of("loss", config.loss, ("mse", "l1"))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.model: nn.Module = FBPConvNet(config.channels, config.levels)
+            net = FBPConvNet(config.channels, config.levels)
+        self.model: nn.Module = _fast(net)
         self.loss = F.mse_loss if config.loss == "mse" else F.l1_loss
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate)
         self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
@@ -189,25 +208,34 @@ def train(config: Config, root: Path, patients: Iterable[str], folder: Path, dev
     """Train a net on patients of a CT archive, real or simulated; goes on from the newest checkpoint.
 
     Args:
-        config: Width, loss, label and schedule.
+        config: Width, loss, label, exposure and schedule.
         root: The archive, as for `noisebook.datasets.ct_pairs`.
         patients: Those to train on.
-        folder: For checkpoints and the log.
+        folder: For checkpoints and the log; beside it lie the scans, which nets of several exposures share.
         device: ``auto``, ``cpu`` or ``cuda``.
 
     Returns:
         The net on the CPU, in evaluation mode.
     """
-    pairs = [datasets.ct_pairs(root, patient, label=config.label) for patient in patients]
-    low, label = (torch.from_numpy(np.concatenate([getattr(p, name) for p in pairs])) for name in ("low", "label"))
-    trainee = Training(config)
+    trainee, chosen = Training(config), list(patients)
+    images = cache(lambda: _training_images(config, root, chosen, folder.parent))  # a finished net needs none
 
     def of_epoch(epoch: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        return batches(low, label, config, epoch, generator)
+        return batches(*images(), config, epoch, generator)
 
     training.fit(trainee, of_epoch, epochs=config.epochs, folder=folder, seed=config.seed, device=device)
     net = FBPConvNet(config.channels, config.levels)
     return weights.into(net, {name: value.cpu() for name, value in trainee.model.state_dict().items()}).eval()
+
+
+def _training_images(config: Config, root: Path, patients: list[str], folder: Path) -> tuple[Tensor, Tensor]:
+    """Inputs and labels, both (N, Y, X), HU: the archive's low-dose images, or scans simulated from its labels."""
+    if config.exposure:
+        sparse, label, grid = scans.training_scans(root, patients, config.label, folder)
+        return scans.noisy_inputs(sparse, grid, config.exposure, config.seed), label
+    pairs = [datasets.ct_pairs(root, patient, label=config.label) for patient in patients]
+    low, label = (torch.from_numpy(np.concatenate([getattr(p, name) for p in pairs])) for name in ("low", "label"))
+    return low, label
 
 
 def train_embedded(folder: Path, names: Iterable[str] | None = None, device: str = "auto") -> None:
@@ -227,13 +255,15 @@ def train_embedded(folder: Path, names: Iterable[str] | None = None, device: str
     root = embedded.embedded_ct(embedded.TRAIN)
     patients = datasets.ct_patients(root)
     for name in chosen:
-        net = train(EMBEDDED[name], root, patients, checkpoints(folder, name, EMBEDDED[name]), device)
-        _register(name, EMBEDDED[name], net, datasets.ct_pairs(root, patients[0], label="noise free").low)
+        config = EMBEDDED[name]
+        net = train(config, root, patients, checkpoints(folder, name, config), device)
+        _register(name, config, net, _training_images(config, root, patients[:1], folder)[0].numpy())
 
 
 def checkpoints(folder: Path, name: str, config: Config) -> Path:
     """Where the checkpoints of an embedded net lie: those of another configuration or of other data lie elsewhere."""
-    known = hashlib.sha256(f"{embedded.TRAIN.id} {config}".encode()).hexdigest()
+    dose = scans.EXPOSURES.get(config.exposure)
+    known = hashlib.sha256(f"{embedded.TRAIN.id} {config} {dose}".encode()).hexdigest()
     return folder / f"{name}-{known[:8]}"
 
 
@@ -251,11 +281,11 @@ def _register(name: str, config: Config, net: FBPConvNet, examples: np.ndarray) 
         chapter="linearized",
         file=file,
         architecture=f"FBPConvNet, {config.levels} levels, {config.channels} base channels (the paper: 64)",
-        config={key: value for key, value in asdict(config).items() if key in ("channels", "levels", "loss", "label")},
+        config={k: v for k, v in asdict(config).items() if k in ("channels", "levels", "loss", "label", "exposure")},
         schedule=f"{config.loss.upper()} against {config.label} images; Adam, learning rate {config.learning_rate:g} "
         f"falling by a cosine; patches: {stages}",
         training_data=f"{recipe.id}: {len(recipe.patients)} simulated patients, {recipe.slices} slices each, "
-        f"{recipe.low_share:.0%} dose",
+        + (f"sparse-view scans at exposure {config.exposure}" if config.exposure else f"{recipe.low_share:.0%} dose"),
         seed=config.seed,
         half_precision_change=f"{change:.2g} HU RMS over {len(examples)} slices",
     )
@@ -268,7 +298,8 @@ def load(name: str = "linearized-quarter", device: str = "cpu") -> FBPConvNet:
         ValueError: If the name is not in the registry, or the file is not the registered one.
     """
     config = weights.metadata(name).config
-    return weights.into(FBPConvNet(config["channels"], config["levels"]), weights.load(name)).eval().to(device)
+    net = weights.into(FBPConvNet(config["channels"], config["levels"]), weights.load(name)).eval()
+    return _fast(net).to(device)
 
 
 def denoise(model: FBPConvNet, hu: np.ndarray) -> np.ndarray:
@@ -281,3 +312,27 @@ def denoise(model: FBPConvNet, hu: np.ndarray) -> np.ndarray:
         for s in hu
     ]
     return torch.cat(outputs)[:, 0].cpu().numpy()
+
+
+def exposure_nets(
+    net: str, label: str, root: Path, patients: Iterable[str], folder: Path, device: str = "auto"
+) -> dict[str, FBPConvNet]:
+    """A net for each of the paper's exposures: the embedded ones, or the paper's size trained here.
+
+    Args:
+        net: ``train`` trains them on all but the test patients; anything else loads the embedded ones.
+        label: The images that are scanned for training, as in `Config`.
+        root: The archive.
+        patients: All its patients.
+        folder: For checkpoints.
+        device: ``auto``, ``cpu`` or ``cuda``.
+    """
+    names = {"I0": "linearized-i0", "I0/10": "linearized-i0-10", "I0/100": "linearized-i0-100"}
+    if net != "train":
+        return {exposure: load(name) for exposure, name in names.items()}
+    chosen = datasets.split(patients)[0]
+    configs = {exposure: Config(label=label, exposure=exposure) for exposure in names}
+    return {
+        exposure: train(config, root, chosen, checkpoints(folder, names[exposure], config), device)
+        for exposure, config in configs.items()
+    }
