@@ -91,16 +91,15 @@ def one_pixel(channels: int, rounds: int) -> None:
     name = f"of one pixel, 5 levels, {channels} channels, 512²"
     compare(f"64² covariance {name}", lambda: cropped().covariance_image(pixel, white(1.0), roi), whole, rounds)
     compare(f"variance {name}", lambda: cropped().variance(pixel, white(1.0)), whole, rounds)
-    sides = {
-        "64² covariance": (64 + 2 * net.halo, "covariance_image"),
-        "variance": (net.stride + 2 * net.halo, "variance"),
-    }
-    for kind, (side, method) in sides.items():
-        more = (roi,) if method == "covariance_image" else ()
+    row, reached = ((side / 512) ** 2 for side in (net.stride + 2 * net.halo, 64 + 2 * net.halo))
+    for kind, method, ceiling, more in (
+        ("64² covariance", Jacobian.covariance_image, 1 / reached, (roi,)),
+        ("variance", Jacobian.variance, 1 / row, ()),
+    ):
         compare(
-            f"{kind}, cropped against not (ceiling by area {(512 / side) ** 2:.2f})",
-            lambda m=method, a=more: getattr(cropped(), m)(pixel, white(1.0), *a),  # type: ignore[misc]
-            lambda m=method, a=more: getattr(Jacobian(fast, image), m)(pixel, white(1.0), *a),  # type: ignore[misc]
+            f"{kind}, cropped against not (ceiling by area {ceiling:.2f})",
+            lambda m=method, a=more: m(cropped(), pixel, white(1.0), *a),  # type: ignore[misc]
+            lambda m=method, a=more: m(Jacobian(fast, image), pixel, white(1.0), *a),  # type: ignore[misc]
             rounds,
         )
 

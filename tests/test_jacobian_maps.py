@@ -101,6 +101,34 @@ def test_a_model_that_cannot_be_traced_still_works() -> None:
     torch.testing.assert_close(Jacobian(Untraceable(), torch.ones(1, 1, 2, 2)) @ vectors, 2 * vectors)
 
 
+class Shared(nn.Module):
+    """One convolution used twice, whose first result is used scaled and unscaled, and a result changed in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.once, self.again = nn.Conv2d(1, 1, 3, padding=1), nn.ConvTranspose2d(1, 1, 3, padding=1)
+        self.norm = nn.BatchNorm2d(1)
+        self.norm.running_var.fill_(4.0)  # type: ignore[union-attr, operator]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """A sum of all of these."""
+        first = self.once(x)
+        copy = x.clone()
+        copy[..., 0, :] = 0
+        return self.norm(first) + first + self.norm(self.once(x)) + self.norm(self.again(x)).relu() + x.mul(2) + copy
+
+
+@pytest.mark.parametrize("model", [Shared(), nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU())])
+def test_simplified_linearizations_are_the_same_map(model: nn.Module) -> None:
+    """Scales moved into weights and copies dropped change no product, whatever shares them or writes in place."""
+    operator = Jacobian(model.double().eval(), torch.rand(1, 1, 6, 5, dtype=torch.float64))
+    operator.linearize()
+    vectors = torch.eye(30, dtype=torch.float64).reshape(30, 1, 6, 5)
+    dense = torch.autograd.functional.jacobian(model, operator.image).reshape(-1, 30)
+    torch.testing.assert_close((operator @ vectors).flatten(1).T, dense)
+    torch.testing.assert_close((operator @ vectors).flatten(1).T, dense)
+
+
 def test_coloured_covariance_is_that_of_fbp() -> None:
     """F diag F' of a small FBP equals the dense product, and draws have it."""
     geometry, grid = ct.Geometry("fan", 12, 14, 0.05), ct.Grid(6, 10.0)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from noisebook._checks import check_finite, check_pixel, check_positive, check_shape, error
 
 from ._covariance import Map
+from ._trace import trace
 
 FORWARD, REVERSE, REPLAY, FORWARD_MODE, DOUBLE_BACKWARD = 1, 1, 1, 3, 6
 """Nominal costs in network evaluations: a forward pass; a reverse product from the kept graph (measured 0.7 to 0.8);
@@ -108,13 +109,8 @@ class Jacobian:
     @cached_property
     def _replay(self) -> Map | None:
         """The map v -> J v from a kept linearization; None where torch cannot trace the model."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's own, on its tracing
-            try:
-                tangent = cast(Map, torch.func.linearize(self._model, self.image)[1])
-            except (RuntimeError, NotImplementedError, TypeError):
-                return None
-        self.evaluations += FORWARD
+        tangent = trace(self._model, self.image)
+        self.evaluations += FORWARD if tangent else 0
         return tangent
 
     def linearize(self) -> None:
