@@ -1,0 +1,105 @@
+"""Tables and figures as a run shows and keeps them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+from matplotlib.figure import Figure
+
+from noisebook._checks import error
+
+from ._images import style
+from ._plots import Sample
+
+
+def table(columns: dict[str, Sequence[object]]) -> None:
+    """Show a table in the notebook: names and texts as they are, numbers to three significant digits.
+
+    Args:
+        columns: Equally long columns under their headings, units included.
+
+    Raises:
+        ValueError: If the columns differ in length.
+    """
+    if len({len(column) for column in columns.values()}) != 1:
+        raise error("columns", "one length", [len(column) for column in columns.values()])
+    cells = [[f"{v:.3g}" if isinstance(v, float) else str(v) for v in column] for column in columns.values()]
+    numeric = [all(isinstance(v, int | float) for v in column) for column in columns.values()]
+    lines = [list(columns), ["--:" if right else ":--" for right in numeric], *map(list, zip(*cells, strict=True))]
+    from IPython.display import Markdown, display
+
+    display(Markdown("\n".join("| " + " | ".join(line) + " |" for line in lines)))
+
+
+def keep(figure: Figure, out: str | Path, chapter: str, name: str, numbers: dict[str, np.ndarray]) -> None:
+    """Show a figure in the notebook and keep it: ``out/chapter/figures/name.png``, ``.svg`` and its numbers.
+
+    Args:
+        figure: What to keep.
+        out: The folder of the run.
+        chapter: The chapter's name.
+        name: The figure's name.
+        numbers: What is drawn: one CSV where all are columns of one length, else one npz.
+
+    Raises:
+        ValueError: If there are no numbers: every figure of the book comes with them.
+    """
+    if not numbers:
+        raise error(f"numbers of figure {name}", "at least one array", "none")
+    folder = Path(out) / chapter / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = io.BytesIO()
+    with style():
+        figure.savefig(picture, format="png", metadata={"Software": None})
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
+    (folder / f"{name}.png").write_bytes(picture.getvalue())
+    table = _write_numbers(folder / name, numbers)
+    from IPython.display import HTML, Image, display
+
+    base = f"{chapter}/figures/"
+    links = f'numbers: <a href="{base}{table}">{table}</a> · vector: <a href="{base}{name}.svg">{name}.svg</a>'
+    display(Image(picture.getvalue()), HTML(f'<p class="figure-links">{links}</p>'))
+
+
+def keep_parts(samples: Sequence[Sample], out: str | Path, chapter: str, name: str, titles: Sequence[str]) -> None:
+    """Keep every image and every cut of `cuts` by itself: ``out/chapter/figures/name/1-TITLE.png`` and ``.csv``.
+
+    Args:
+        samples: As for `cuts`; numbered from 1.
+        out: The folder of the run.
+        chapter: The chapter's name.
+        name: The figure's name.
+        titles: One a column; in file names, what is no letter or digit becomes a hyphen.
+    """
+    folder = Path(out) / chapter / "figures" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, sample in enumerate(samples, 1):
+        low, high = float(sample.truth.min()), float(sample.truth.max())
+        for title, image in zip(titles, sample.images, strict=True):
+            stem = folder / f"{number}-{re.sub(r'[^0-9a-zA-Z.]+', '-', title).strip('-')}"
+            grey = np.clip((image - low) / ((high - low) or 1.0), 0, 1)
+            matplotlib.image.imsave(f"{stem}.png", grey, cmap="gray", vmin=0, vmax=1, metadata={"Software": None})
+            places, values = sample.cut(image)
+            _write_table(Path(f"{stem}.csv"), {"x": places, "value": values})
+
+
+def _write_numbers(path: Path, numbers: dict[str, np.ndarray]) -> str:
+    columns = {key: np.asarray(value) for key, value in numbers.items()}
+    if all(value.ndim == 1 for value in columns.values()) and len({len(v) for v in columns.values()}) == 1:
+        _write_table(path.with_suffix(".csv"), columns)
+        return f"{path.name}.csv"
+    np.savez_compressed(path.with_suffix(".npz"), **columns)  # type: ignore[arg-type]
+    return f"{path.name}.npz"
+
+
+def _write_table(path: Path, columns: dict[str, np.ndarray]) -> None:
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(zip(*(v.tolist() for v in columns.values()), strict=True))
