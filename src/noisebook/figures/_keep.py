@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -84,7 +85,8 @@ def keep_parts(samples: Sequence[Sample], out: str | Path, chapter: str, name: s
         for title, image in zip(titles, sample.images, strict=True):
             stem = folder / f"{number}-{re.sub(r'[^0-9a-zA-Z.]+', '-', title).strip('-')}"
             grey = np.clip((image - low) / ((high - low) or 1.0), 0, 1)
-            matplotlib.image.imsave(f"{stem}.png", grey, cmap="gray", vmin=0, vmax=1, metadata={"Software": None})
+            unsigned: dict[str, Any] = {"Software": None}
+            matplotlib.image.imsave(f"{stem}.png", grey, cmap="gray", vmin=0, vmax=1, metadata=unsigned)
             places, values = sample.cut(image)
             _write_table(Path(f"{stem}.csv"), {"x": places, "value": values})
 
