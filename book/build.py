@@ -25,7 +25,7 @@ import yaml
 import noisebook
 from noisebook import chapters, claims, embedded, weights
 from noisebook._checks import error, nearest
-from noisebook.papers import linearized
+from noisebook.papers import linearized, regularity
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "<!-- insert: "
@@ -96,6 +96,7 @@ class Inserts:
             "totals": self.totals,
             "ct-data": self.ct_data,
             "scan-data": self.scan_data,
+            "circle-data": self.circle_data,
             "model-cards": self.model_cards,
             "modules": self.module_table,
         }
@@ -168,6 +169,17 @@ class Inserts:
         for name, dose in linearized.EXPOSURES.items():
             edge = dose.photons * dose.edge_share
             lines.append(f"| photons at {name} | {dose.photons:,.0f} (centre) to {edge:,.0f} (edge) |")
+        return "\n".join(["| quantity | value |", "|:---|:---|", *lines])
+
+    def circle_data(self) -> str:
+        small = regularity.SMALL
+        sizes = ", ".join(f"{small.base * s}²" for s in (1, 2, 3))
+        lines = [
+            f"| images drawn, for training | {regularity.ROWS:,}, {regularity.TRAIN:,} |",
+            f"| used to train the embedded networks | {small.images:,} |",
+            f"| pixels at s = 1, 2, 3, embedded networks | {sizes} |",
+            f"| standard deviation of the noise | {regularity.SIGMA} |",
+        ]
         return "\n".join(["| quantity | value |", "|:---|:---|", *lines])
 
     def model_cards(self) -> str:

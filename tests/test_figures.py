@@ -128,3 +128,50 @@ def test_no_column_is_refused() -> None:
     """A grid of images needs a column."""
     with pytest.raises(ValueError, match="columns: expected a number above zero"):
         figures.images([figures.Panel(np.zeros((3, 3)), "")], columns=0)
+
+
+def sample(side: int = 16, **changes: object) -> figures.Sample:
+    """A step image as truth, and itself twice at one and two times the size."""
+    truth = np.repeat([0.0, 2.0], side // 2)[None].repeat(side, 0)
+    settings = {"images": [truth, np.kron(truth, np.ones((2, 2)))], "truth": truth, "at": 0.25} | changes
+    return figures.Sample(**settings)  # type: ignore[arg-type]
+
+
+def test_cuts_lie_under_their_images_at_the_red_row() -> None:
+    """Two rows a sample; a cut is the image's row at the share of its height, whatever its size; the row is marked."""
+    figure = figures.cuts([sample(), sample()], titles=["one", "two"], title="above")
+    assert {"one", "two", "above"} <= set(texts(figure))
+    assert len(figure.axes) == 8
+    assert figure.axes[0].lines[0].get_ydata()[0] == 0.75
+    assert figure.axes[1].images[0].get_clim() == (0, 2)
+    truth, cut = figure.axes[3].lines
+    np.testing.assert_array_equal(cut.get_ydata(), np.repeat([0.0, 2.0], 16))
+    assert len(truth.get_ydata()) == 16
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"at": 1.0}, "cut at 1"),
+        ({"images": [np.zeros((4, 4))]}, "expected 2 images"),
+        ({"images": [np.zeros((4, 4)), np.full((4, 4), np.nan)]}, "sample 1, two: expected finite"),
+    ],
+)
+def test_samples_that_do_not_fit_are_refused(changes: dict, message: str) -> None:
+    """A cut outside the image, a missing image and NaN are named."""
+    with pytest.raises(ValueError, match=message):
+        figures.cuts([sample(**changes)], titles=["one", "two"])
+
+
+def test_every_image_and_cut_is_kept_by_itself(tmp_path: Path) -> None:
+    """A picture of the image's own size and a table of its cut, a sample and a title; equal runs, equal bytes."""
+    for folder in ("a", "b"):
+        figures.keep_parts([sample()], tmp_path / folder, "tiny", "both", ["s = 1", "decay 0.1"])
+    files = sorted(path.name for path in (tmp_path / "a/tiny/figures/both").iterdir())
+    assert files == ["1-decay-0.1.csv", "1-decay-0.1.png", "1-s-1.csv", "1-s-1.png"]
+    for name in files:
+        assert (tmp_path / "a/tiny/figures/both" / name).read_bytes() == (
+            tmp_path / "b/tiny/figures/both" / name
+        ).read_bytes()
+    table = np.loadtxt(tmp_path / "a/tiny/figures/both/1-decay-0.1.csv", delimiter=",", skiprows=1)
+    np.testing.assert_allclose(table[:, 1], np.repeat([0.0, 2.0], 16))

@@ -17,6 +17,7 @@ from noisebook.figures import Sample
 
 from .circles import ROWS, TRAIN, noisy, render
 from .edges import apply
+from .training import Family
 
 CUT_ROWS = {597: 10, 1675: 20, 982: 65, 545: 122, 1923: 55}
 """The authors' test samples, counted within the last 2,000, and the row of each that they cut, of 128."""
@@ -48,44 +49,41 @@ def cut_at(sample: int, rows: Mapping[int, int] = CUT_ROWS) -> float:
     return (row + 0.5) / 128
 
 
-def columns(
-    nets: Mapping[str, nn.Module], circles: Tensor, sizes: Sequence[int], *, shared: bool, seed: int
-) -> tuple[list[Tensor], list[Tensor]]:
-    """What each net makes of the same images at its own size, and what it was given, each (N, 1, size, size).
+def compared(
+    family: Family, keys: Sequence[tuple[int, float]], circles: Tensor, names: Sequence[int], *, shared: bool, seed: int
+) -> list[Sample]:
+    """Rows of the authors' figures: noisy image, truth, and the output of every net of ``keys``, sample by sample.
 
     Args:
-        nets: By title.
-        circles: (N, 5, 4).
-        sizes: Pixels a side, one a net.
-        shared: The same noise for nets of the same size, in place of new noise for each.
+        family: The nets.
+        keys: (scaling, decay) of the columns; the noisy image and the truth have the first one's resolution.
+        circles: (N, 5, 4), of the samples.
+        names: Their numbers, which decide where they are cut.
+        shared: The same noise for all nets of a resolution, as in ours, or new noise for each: the authors'.
         seed: Of the noise.
     """
-    outputs, inputs = [], []
-    for number, (net, size) in enumerate(zip(nets.values(), sizes, strict=True)):
+    sizes = [family.base * scaling for scaling, _ in keys]
+    truth = render(circles, sizes[0])
+    shown, outputs = [], []
+    for number, (key, size) in enumerate(zip(keys, sizes, strict=True)):
         generator = torch.Generator().manual_seed(seed if shared else seed * 1000 + number)
-        inputs.append(noisy(render(circles, size), generator))
-        outputs.append(apply(net, inputs[-1]))
-    return outputs, inputs
+        shown.append(noisy(render(circles, size), generator))
+        outputs.append(apply(family.nets[key], shown[-1]))
+    columns = (shown[0], truth, *outputs)
+    finest = render(circles, max(sizes))
+    return [
+        Sample([column[k, 0].numpy() for column in columns], finest[k, 0].numpy(), cut_at(name))
+        for k, name in enumerate(names)
+    ]
 
 
-def samples(
-    names: Sequence[int], first: Tensor, truth: Tensor, outputs: Sequence[Tensor], drawn: Tensor | None = None
-) -> list[Sample]:
-    """Rows of the authors' figure: noisy image, truth and every output of each sample.
-
-    Args:
-        names: Numbers of the samples.
-        first: (N, 1, Y, X), the noisy images.
-        truth: (N, 1, Y, X).
-        outputs: One (N, 1, ., .) a net.
-        drawn: (N, 1, ., .), the truth that is drawn behind the cuts; ``truth`` if None.
-    """
-    behind = truth if drawn is None else drawn
-    rows = []
-    for k, name in enumerate(names):
-        images = [one[k, 0].numpy() for one in (first, truth, *outputs)]
-        rows.append(Sample(images, behind[k, 0].numpy(), cut_at(name)))
-    return rows
+def by_name(names: Sequence[int], titles: Sequence[str], shown: Sequence[Sample]) -> dict[str, np.ndarray]:
+    """The images of `compared`, each (Y, X), by sample and title."""
+    return {
+        f"{name}-{title}": np.asarray(image)
+        for name, sample in zip(names, shown, strict=True)
+        for title, image in zip(titles, sample.images, strict=True)
+    }
 
 
 def redrawn(nets: Sequence[nn.Module], truth: Tensor, seeds: Sequence[int]) -> np.ndarray:

@@ -190,6 +190,48 @@ def _register(name: str, config: Config, net: UNet) -> None:
     )
 
 
+@dataclass(frozen=True)
+class Family:
+    """The nets that a chapter compares.
+
+    Attributes:
+        nets: By scaling and decay: (1, 0), (1, 1e-3), (1, 1e-2), (1, 1e-1), (2, 1e-3) and (3, 1e-3).
+        base: Pixels a side at s = 1.
+        architecture: Width and scalings, in words.
+        schedule: Of their training, in words.
+    """
+
+    nets: dict[tuple[int, float], UNet]
+    base: int
+    architecture: str
+    schedule: str
+
+
+def family(source: str, folder: Path, circles: Tensor | None = None, device: str = "cpu", seed: int = 0) -> Family:
+    """The six nets of the two comparisons.
+
+    Args:
+        source: ``embedded``: the reduced ones of this book; ``train``: the authors' size and schedule, trained here.
+        folder: For the checkpoints of a training.
+        circles: As for `train`.
+        device: Where to train, and where the nets are put.
+        seed: Of a training.
+
+    Raises:
+        ValueError: If the source is unknown.
+    """
+    check_one_of("nets", source, ("embedded", "train"))
+    wanted = {(config.scaling, config.decay): name for name, config in EMBEDDED.items()}
+    if source == "embedded":
+        nets = {key: load(name, device) for key, name in wanted.items()}
+        card = weights.metadata("regularity-s1-decay-0.001")
+        words = (f"U-Nets of {SMALL.width} base channels (the authors: 64)", card.schedule)
+        return Family(nets, SMALL.base, *words)
+    full = {key: Config(scaling=key[0], decay=key[1], seed=seed) for key in wanted}
+    nets = {k: train(c, checkpoints(folder, wanted[k], c), circles, None, device).to(device) for k, c in full.items()}
+    return Family(nets, Config().base, "U-Nets of 64 base channels", "the authors' schedule, trained in this run")
+
+
 def load(name: str, device: str = "cpu") -> UNet:
     """An embedded net, verified, in evaluation mode.
 

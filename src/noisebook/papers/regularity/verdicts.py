@@ -41,16 +41,6 @@ def by_seed(rows: Rows, quantity: str, kind: int = FRESH, **where: float) -> np.
     return values
 
 
-def against_decay(rows: Rows, quantity: str, kind: int = FRESH) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation over seeds of a quantity at s = 1, at each of `DECAYS`, both (4,)."""
-    values = []
-    for decay in DECAYS:
-        start = kind if decay or kind != CHAIN else FRESH  # a chain begins with a fresh net
-        values.append(by_seed(rows, quantity, start, scaling=1, decay=decay))
-    table = np.stack(values)
-    return table.mean(1), table.std(1, ddof=1)
-
-
 def table(rows: Rows) -> dict[str, list[object]]:
     """The columns of a table of all trainings: means over the seeds, with their standard deviations."""
     kinds = {FRESH: "new weights", CHAIN: "from the next lower decay", PLAIN: "without batch normalisation"}

@@ -1,0 +1,232 @@
+"""The regularity chapter's networks, circles and training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from noisebook import weights
+from noisebook.papers import regularity
+from noisebook.training import fit
+
+TINY = regularity.Config(width=2, base=32, images=12, batch=4, epochs=2)
+
+
+class Plain:
+    """Stands in for Fabric: backward and nothing else."""
+
+    @staticmethod
+    def backward(loss: torch.Tensor) -> None:
+        """Plain backward."""
+        loss.backward()
+
+
+@pytest.mark.parametrize(("scaling", "count"), [(1, 17_268_545), (2, 69_034_337), (3, 155_310_657)])
+def test_the_authors_size_has_the_authors_parameters(scaling: int, count: int) -> None:
+    """64 channels: the published numbers of parameters, in 130 tensors of the published names."""
+    with torch.device("meta"):
+        state = regularity.UNet(scaling).state_dict()
+        parameters = sum(p.numel() for p in regularity.UNet(scaling).parameters())
+    assert (parameters, len(state)) == (count, 130)
+    assert {"inc.double_conv.0.weight", "down4.maxpool_conv.1.double_conv.6.running_var"} <= state.keys()
+    assert {"up1.conv.double_conv.4.bias", "out.weight", "prediction.bias"} <= state.keys()
+
+
+@pytest.mark.parametrize(("scaling", "side"), [(1, 128), (2, 64), (3, 80)])
+def test_weights_of_the_authors_shapes_load_and_run(scaling: int, side: int) -> None:
+    """Random weights of the published shapes load strictly, and run at batch 1."""
+    with torch.device("meta"):
+        shapes = {name: (value.shape, value.dtype) for name, value in regularity.UNet(scaling).state_dict().items()}
+    net = regularity.UNet(scaling)
+    state = {n: torch.rand(s) if d.is_floating_point else torch.zeros(s, dtype=d) for n, (s, d) in shapes.items()}
+    with torch.no_grad():
+        output = weights.into(net, state).eval()(torch.rand(1, 1, side, side) * 1e-6)
+    assert output.shape == (1, 1, side, side)
+
+
+@pytest.mark.parametrize(("scaling", "sides"), [(1, (33, 47)), (2, (64, 79)), (3, (97, 80))])
+def test_odd_sides_keep_their_size(scaling: int, sides: tuple[int, int]) -> None:
+    """Any sides from the smallest on come back with the same shape, for any batch."""
+    net = regularity.UNet(scaling, 2).eval()
+    assert min(sides) >= net.smallest
+    for batch in (1, 3):
+        assert net(torch.rand(batch, 1, *sides)).shape == (batch, 1, *sides)
+
+
+def test_the_network_is_that_of_plain_operations() -> None:
+    """At s = 2: reflecting 6x6 convolutions over 4, batch norm, ReLU, cut top left; checked on the first block."""
+    net = regularity.UNet(2, 2).eval()
+    x = torch.rand(2, 1, 64, 66)
+    c = net.inc.double_conv
+    expected = x
+    for conv, norm in ((c[0], c[2]), (c[4], c[6])):
+        padded = nn.functional.pad(expected, (3, 3, 3, 3), mode="reflect")
+        expected = nn.functional.conv2d(padded, conv.weight, conv.bias) / 4
+        expected = (
+            (expected - norm.running_mean[:, None, None]) / (norm.running_var[:, None, None] + norm.eps).sqrt()
+        ).relu()
+    torch.testing.assert_close(net.inc(x), expected[..., :64, :66])
+
+
+@pytest.mark.parametrize("scaling", [0, 1.5, -1])
+def test_a_wrong_scaling_is_refused(scaling: float) -> None:
+    """Scalings are whole numbers from 1 on."""
+    with pytest.raises(ValueError, match="scaling: expected a whole number from 1 on"):
+        regularity.UNet(scaling)  # type: ignore[arg-type]
+
+
+def test_wrong_widths_images_and_weights_are_refused() -> None:
+    """Odd widths, too small images, and weights of another scaling are named."""
+    with pytest.raises(ValueError, match="width: expected an even number"):
+        regularity.UNet(1, 3)
+    with pytest.raises(ValueError, match="sides from 80 on"):
+        regularity.UNet(3, 2)(torch.rand(1, 1, 79, 90))
+    with pytest.raises(ValueError, match=r"\(4, 2, 6, 6\) for \(4, 2, 3, 3\)"):
+        weights.into(regularity.UNet(1, 2), regularity.UNet(2, 2).state_dict())
+
+
+def test_circles_are_drawn_as_by_a_loop() -> None:
+    """The vectorised drawing equals the definition, pixel by pixel, circle by circle."""
+    circles = regularity.draw(70, seed=3)[60:]
+    size = 20
+    found = regularity.render(circles, size)
+    for image, row in zip(found[:, 0], circles, strict=True):
+        for y in range(size):
+            for x in range(size):
+                value = 0.0
+                for cx, cy, r, a in row.tolist():
+                    dx, dy = x - int(torch.tensor(cx * size).floor()), y - int(torch.tensor(cy * size).floor())
+                    reach = int(torch.tensor(r * size).floor())
+                    value += a * (r > 0 and dx * dx + dy * dy <= reach * reach)
+                assert float(image[y, x]) == pytest.approx(value, abs=1e-6)
+
+
+def test_a_negative_radius_draws_nothing() -> None:
+    """Only circles of positive radius are drawn."""
+    assert not regularity.render(torch.tensor([[[0.5, 0.5, -0.3, 1.0]]]), 16).any()
+
+
+def test_the_draw_has_its_law_and_its_seed() -> None:
+    """Normal about 0.5 with sd 0.5: 15.9 % of the radii are negative; one seed, one draw."""
+    circles = regularity.draw()
+    assert float(circles.mean()) == pytest.approx(0.5, abs=0.01)
+    assert float((circles[..., 2] < 0).double().mean()) == pytest.approx(0.159, abs=0.006)
+    torch.testing.assert_close(circles, regularity.draw(), rtol=0, atol=0)
+    assert not torch.equal(circles, regularity.draw(seed=1))
+
+
+def test_the_authors_csv_is_read_and_written(tmp_path: Path) -> None:
+    """20 columns without a header come back exactly."""
+    circles = regularity.draw(7)
+    regularity.write_csv(circles, tmp_path / "c.csv")
+    assert len((tmp_path / "c.csv").read_text().splitlines()[0].split(",")) == 20
+    torch.testing.assert_close(regularity.read_csv(tmp_path / "c.csv"), circles, rtol=0, atol=0)
+
+
+ROW = ["0.5"] * 20
+BAD_CSV = {
+    "missing": (None, "expected a CSV file of circles, got nothing there"),
+    "columns": (",".join(ROW[:19]), "line 1: expected 20 numbers a line, .* got 19"),
+    "header": ("x,y\n" + ",".join(ROW), "line 1: expected 20 numbers .* got 'x,y'"),
+    "nan": (",".join(["nan", *ROW[1:]]), "expected finite values"),
+    "huge": (
+        ",".join([*ROW[:2], "1e6", *ROW[3:]]),
+        r"within 100 image sides, got radius 1e\+06 in circle 1 of image 1",
+    ),
+    "empty": ("", "an empty file"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD_CSV)
+def test_wrong_files_of_circles_are_refused(fault: str, tmp_path: Path) -> None:
+    """Wrong numbers of columns, NaN, huge radii and empty files are named, with their line or place."""
+    text, message = BAD_CSV[fault]
+    if text is not None:
+        (tmp_path / "c.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        regularity.read_csv(tmp_path / "c.csv")
+
+
+def test_one_step_changes_every_parameter() -> None:
+    """No layer is left out of the training."""
+    trainee = regularity.Training(TINY)
+    before = [p.detach().clone() for p in trainee.model.parameters()]
+    truth = regularity.render(regularity.draw(4), 32)
+    trainee.step(Plain(), (truth + 0.07 * torch.randn(truth.shape), truth))
+    assert all((a != b).any() for a, b in zip(before, trainee.model.parameters(), strict=True))
+
+
+def test_decay_is_divided_by_the_square_of_the_scaling() -> None:
+    """Adam gets reg / s²."""
+    trainee = regularity.Training(replace(TINY, scaling=2, decay=0.1))
+    assert trainee.optimizer.param_groups[0]["weight_decay"] == pytest.approx(0.025)
+
+
+def test_one_batch_can_be_overfitted() -> None:
+    """Many steps on one batch bring its error far below where it began."""
+    trainee = regularity.Training(replace(TINY, width=4, learning_rate=1e-2))
+    truth = regularity.render(regularity.draw(4), 32)
+    losses = [float(trainee.step(Plain(), (truth, truth))["loss"].detach()) for _ in range(60)]
+    assert losses[-1] < 0.2 * losses[0]
+
+
+def test_four_epochs_equal_two_killed_and_two_resumed(tmp_path: Path) -> None:
+    """Training resumes exactly: identical weights; and a finished net is not trained again."""
+    whole = regularity.train(replace(TINY, epochs=4), tmp_path / "whole", device="cpu")
+    regularity.train(TINY, tmp_path / "parts", device="cpu")
+    (tmp_path / "parts" / "checkpoint-0003.partial").write_bytes(b"half a file, as kill -9 leaves it")
+    resumed = regularity.train(replace(TINY, epochs=4), tmp_path / "parts", device="cpu")
+    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    stamp = (tmp_path / "parts" / "checkpoint-0004.pt").stat().st_mtime_ns
+    regularity.train(replace(TINY, epochs=4), tmp_path / "parts", device="cpu")
+    assert (tmp_path / "parts" / "checkpoint-0004.pt").stat().st_mtime_ns == stamp
+
+
+def test_a_warm_start_begins_with_the_given_weights(tmp_path: Path) -> None:
+    """With a learning rate of nearly nothing, the trained kernels are those it started from, not new ones."""
+    start = regularity.build(replace(TINY, seed=5)).state_dict()
+    net = regularity.train(replace(TINY, learning_rate=1e-12), tmp_path, start=start, device="cpu")
+    torch.testing.assert_close(net.inc.double_conv[0].weight, start["inc.double_conv.0.weight"])
+
+
+def test_batches_hold_every_image_once_with_new_noise() -> None:
+    """An epoch is a permutation; a last batch that is too small is left out; noise has sd 0.07."""
+    images = torch.arange(10.0)[:, None, None, None].expand(10, 1, 40, 40)
+    seen = list(regularity.batches(images, 4, torch.Generator().manual_seed(0)))
+    assert len(seen) == 2
+    assert len({float(one[0, 0, 0]) for _, truth in seen for one in truth}) == 8
+    noise = torch.cat([noisy - truth for noisy, truth in seen])
+    assert float(noise.std()) == pytest.approx(0.07, rel=0.05)
+
+
+def test_too_few_circles_are_refused(tmp_path: Path) -> None:
+    """A file with fewer images than the training needs is named."""
+    with pytest.raises(ValueError, match="circles: expected at least 12 images, got 3"):
+        regularity.train(TINY, tmp_path, regularity.draw(3), device="cpu")
+
+
+def test_every_embedded_net_loads_and_denoises() -> None:
+    """Each embedded net is nearer to the truth than zero is, and finite."""
+    for name, config in regularity.EMBEDDED.items():
+        image, truth = regularity.pairs(config.size, 16)
+        output = regularity.apply(regularity.load(name), image)
+        assert (output - truth).norm() < 0.5 * truth.norm(), name
+
+
+def test_an_unknown_family_is_refused(tmp_path: Path) -> None:
+    """Nets are embedded ones or trained here."""
+    with pytest.raises(ValueError, match="nets: expected one of"):
+        regularity.family("other", tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:
+    """An absurd learning rate ends with a clear message, not with NaN weights."""
+    trainee = regularity.Training(replace(TINY, norm=False, learning_rate=1e30))
+    images = regularity.render(regularity.draw(12), 32)
+    with pytest.raises(FloatingPointError, match="lower the learning"):
+        fit(trainee, lambda _, g: regularity.batches(images, 4, g), epochs=3, folder=tmp_path, seed=0, device="cpu")

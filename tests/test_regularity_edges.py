@@ -1,0 +1,254 @@
+"""The regularity chapter's measures, theory, deep image prior, comparisons and claims."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from noisebook.papers import regularity
+from noisebook.papers.regularity import verdicts
+
+
+def squares(size: int = 32, height: float = 0.5) -> torch.Tensor:
+    """Two images with one square each."""
+    images = torch.zeros(2, 1, size, size)
+    images[:, :, size // 4 : 3 * size // 4, size // 4 : 3 * size // 4] = height
+    return images
+
+
+def blurred(images: torch.Tensor, width: int) -> torch.Tensor:
+    """A moving average of an odd number of pixels along both axes."""
+    kernel = torch.full((1, 1, width, width), 1 / width**2)
+    return nn.functional.conv2d(nn.functional.pad(images, [width // 2] * 4, mode="replicate"), kernel)
+
+
+def test_a_perfect_network_keeps_steps() -> None:
+    """The truth itself: a width of 0.8 pixels, the whole step, full contrast; physical widths count image sides."""
+    found = regularity.edge_response(squares(), squares())
+    assert found.width_px == pytest.approx(0.8)
+    assert found.width == pytest.approx(0.8 / 32)
+    assert (found.step, found.contrast) == (pytest.approx(1), pytest.approx(1))
+    assert found.profile.tolist() == [0] * 4 + [1] * 4
+    assert found.edges > 50
+
+
+@pytest.mark.parametrize("width", [3, 5])
+def test_a_moving_average_makes_a_ramp_of_its_length(width: int) -> None:
+    """Averaging w pixels turns a step into a ramp of w steps of 1/w: 0.8 w pixels from a tenth to nine tenths."""
+    truth = squares(64)
+    found = regularity.edge_response(blurred(truth, width), truth)
+    assert found.width_px == pytest.approx(0.8 * width, rel=0.01)
+    assert found.step == pytest.approx(1 / width, rel=1e-5)
+
+
+def test_lost_contrast_is_no_width() -> None:
+    """A network that answers with a constant has no width, and no contrast."""
+    found = regularity.edge_response(torch.full((2, 1, 32, 32), 0.3), squares())
+    assert np.isnan(found.width_px)
+    assert found.contrast == pytest.approx(0)
+
+
+def test_slanted_and_crowded_edges_do_not_count() -> None:
+    """Edges that are not straight and isolated are refused; none left is an error."""
+    slanted = torch.triu(torch.ones(32, 32))[None, None]
+    with pytest.raises(ValueError, match="at least one straight, isolated edge"):
+        regularity.edge_response(slanted, slanted)
+    with pytest.raises(ValueError, match="truth: expected shape"):
+        regularity.edge_response(squares(), squares(64))
+
+
+def test_the_bound_holds_and_a_dirac_keeps_the_jump() -> None:
+    """Cauchy and Schwarz bound every modulus; for a narrow kernel the jump stays and the bound is above it."""
+    found = regularity.disc_moduli((0.05, 0.01, 0.0003), size=128)
+    assert (found.modulus <= found.bound * (1 + 1e-9)).all()
+    assert found.modulus[-1, 0] == pytest.approx(1, abs=1e-6)
+    assert found.bound[-1, 0] > 1
+    assert found.modulus[0, 0] < 0.1
+    assert found.norm[0] == pytest.approx(1 / (2 * np.sqrt(np.pi) * 0.05), rel=1e-3)
+
+
+@pytest.mark.parametrize("settings", [{"sds": (0.0,)}, {"sds": (0.1,), "radius": 0.6}])
+def test_wrong_discs_are_refused(settings: dict) -> None:
+    """Widths are positive and the disc fits."""
+    with pytest.raises(ValueError, match=r"sds|radius"):
+        regularity.disc_moduli(**settings)
+
+
+def test_the_penalty_is_an_integral() -> None:
+    """Sums of squares grow as the square of the scaling; a fine sum over s² is the integral."""
+    found = regularity.penalties((1, 2, 32), seed=0)
+    assert found[1] / 4 == pytest.approx(1, rel=0.05)
+    assert found[2] / 32**2 == pytest.approx(1, rel=1e-3)
+
+
+def test_kernels_may_be_rescaled_behind_a_normalisation_only() -> None:
+    """With batch normalisation the output stays; without it changes; the model itself is left alone."""
+    images = regularity.render(regularity.draw(4), 32)
+    config = regularity.Config(width=4, base=32)
+    net = regularity.build(config)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    assert regularity.rescaling(net, images, 4.0) < 0.05
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    plain = regularity.build(replace(config, norm=False))
+    assert regularity.rescaling(plain, images, 4.0) > 0.05
+
+
+def test_the_scene_has_its_levels_and_its_field_one_law() -> None:
+    """Six grey levels at any size; the fixed input is one field, so a coarse one is the mean of a fine one's pixels."""
+    for size in (64, 128):
+        assert sorted({round(v, 6) for v in regularity.scene(size).flatten().tolist()}) == [0, 0.1, 0.2, 0.3, 0.4, 1]
+    coarse, fine = regularity.field(64, 1), regularity.field(128, 1)
+    assert torch.corrcoef(torch.stack([coarse.flatten(), nn.functional.avg_pool2d(fine, 2).flatten()]))[0, 1] > 0.9
+    with pytest.raises(ValueError, match="a multiple of 64"):
+        regularity.field(100, 0)
+
+
+def test_the_prior_stops_at_the_noise() -> None:
+    """It ends as soon as the residual is sigma; without sigma it goes on to the limit and comes nearer."""
+    noisy = regularity.scene(64) + 0.1 * torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    settings = {"sigma": 0.35, "learning_rate": 1e-2, "limit": 80, "progress": False}
+    stopped = regularity.deep_image_prior(
+        noisy, regularity.build(regularity.Config(width=2)), regularity.field(64, 0), **settings
+    )
+    assert stopped.residual <= 0.35
+    assert stopped.iterations < 79
+    settings["sigma"] = 0.0
+    late = regularity.deep_image_prior(
+        noisy, regularity.build(regularity.Config(width=2)), regularity.field(64, 0), **settings
+    )
+    assert late.iterations == 79
+    assert late.residual < stopped.residual
+    with pytest.raises(ValueError, match="sigma: expected a number from 0 on"):
+        regularity.deep_image_prior(noisy, nn.Identity(), noisy, sigma=-1.0)
+
+
+def test_samples_are_those_of_the_test_part() -> None:
+    """Samples count within the last 2,000; the authors' rows are cut; what lies outside is named."""
+    circles = regularity.draw()
+    torch.testing.assert_close(regularity.chosen(circles, [5]), circles[8005:8006])
+    assert int(regularity.cut_at(982) * 128) == 65
+    with pytest.raises(ValueError, match="samples: expected numbers from 0 to 1999"):
+        regularity.chosen(circles, [2000])
+    with pytest.raises(ValueError, match="expected 10000 images"):
+        regularity.chosen(circles[:50], [1])
+    with pytest.raises(ValueError, match="cut row of sample 3: expected 0 to 127"):
+        regularity.cut_at(3, {3: 128})
+
+
+def identities() -> regularity.Family:
+    """Networks that return what they are given."""
+    nets = {key: nn.Identity() for key in ((1, 0.0), (1, 1e-3), (2, 1e-3))}
+    return regularity.Family(nets, 32, "none", "none")  # type: ignore[arg-type]
+
+
+def test_noise_is_shared_or_drawn_anew() -> None:
+    """Shared noise is the same in columns of one size; new noise is not. Column one is what the first net was given."""
+    circles = regularity.draw(4)[:2]
+    keys = [(1, 0.0), (1, 1e-3)]
+    for shared in (True, False):
+        rows = regularity.compared(identities(), keys, circles, [7, 8], shared=shared, seed=1)
+        noisy, truth, first, second = rows[0].images
+        assert np.array_equal(noisy, first)
+        assert np.array_equal(first, second) is shared
+        assert np.std(noisy - truth) == pytest.approx(0.07, rel=0.1)
+    named = regularity.by_name([7, 8], ["a", "b", "c", "d"], rows)
+    assert list(named) == [f"{n}-{t}" for n in (7, 8) for t in "abcd"]
+
+
+def test_the_effect_of_new_noise_is_a_ratio() -> None:
+    """For f(x) = x and f(x) = x + 1 new noise of sd 0.07 changes by 0.07 sqrt 2 times as much as the other net."""
+
+    class Raise(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + 1
+
+    found = regularity.redrawn([nn.Identity(), Raise()], torch.zeros(8, 1, 64, 64), [0, 1])
+    assert found == pytest.approx([0.07 * 2**0.5] * 2, rel=0.05)
+
+
+def rows() -> dict[str, np.ndarray]:
+    """A study of three seeds in which everything goes as claimed."""
+    found = []
+    for seed in (0, 1, 2):
+        wobble = 1 + 0.01 * seed
+        for kind, scaling, decay, width, step, contrast in (
+            (0, 1, 0.0, 1.0, 0.9, 1.0),
+            (0, 1, 1e-3, 1.5, 0.8, 1.0),
+            (0, 1, 1e-2, 2.0, 0.6, 1.0),
+            (0, 1, 1e-1, 3.0, 0.3, 0.9),
+            (0, 2, 1e-3, 2.5, 0.5, 1.0),
+            (0, 3, 1e-3, 4.0, 0.3, 1.0),
+            (0, 2, 0.0, 1.2, 0.8, 1.0),
+            (1, 1, 1e-3, 1.5, 0.8, 1.0),
+            (1, 1, 1e-2, 2.0, 0.6, 1.0),
+            (1, 1, 1e-1, 2.8, 0.3, 0.9),
+            (2, 1, 0.0, 1.0, 0.9, 1.0),
+            (2, 1, 1e-1, np.nan, 0.0, 0.0),
+        ):
+            found.append(
+                (
+                    kind,
+                    scaling,
+                    decay,
+                    seed,
+                    width * wobble,
+                    width * wobble / 32 / scaling,
+                    step * wobble,
+                    contrast,
+                    0.1,
+                )
+            )
+    names = ("kind", "scaling", "decay", "seed", "width_px", "width", "step", "contrast", "rmse")
+    return {name: np.array(column) for name, column in zip(names, zip(*found, strict=True), strict=True)}
+
+
+PRIOR = {
+    "size": np.array([64, 256, 64, 256]),
+    "width": np.array([0.03, 0.025, 0.031, 0.027]),
+    "late_width": np.array([0.02, 0.021]),
+}
+
+
+def test_verdicts_follow_the_numbers() -> None:
+    """Where everything goes as claimed all tested claims hold; where widths fall with decay R2 fails."""
+    moduli = regularity.disc_moduli((0.05, 0.0003), size=64)
+    good = {c.id: c.verdict for c in regularity.claims(rows(), PRIOR, moduli, np.array([2.0, 2.1, 2.2]))}
+    assert good.pop("R3c").startswith("not tested (needs hours of training")
+    assert set(good.values()) == {"holds"}, good
+    worse = rows()
+    worse["width"] = 0.1 / worse["width"]
+    bad = {c.id: c.verdict for c in regularity.claims(worse, PRIOR, moduli, np.array([0.5, 0.6]))}
+    assert {bad[name] for name in ("R2a", "R2b", "R2c", "R9")} == {"fails"}
+
+
+def test_the_table_tells_what_is_lost() -> None:
+    """A row a training, mean and spread over the seeds; a width that is undefined reads lost."""
+    table = regularity.table(rows())
+    assert len(table["s"]) == 12
+    assert table["width / px"][0] == "1.01 ± 0.01"
+    assert table["width / px"][-1] == "lost"
+    assert table["seeds"] == [3] * 12
+
+
+def test_values_come_by_seed() -> None:
+    """Selections are ordered by seed, and a chain's first decay is the fresh net."""
+    study = {name: values[::-1] for name, values in rows().items()}
+    np.testing.assert_allclose(regularity.by_seed(study, "width_px", scaling=1, decay=0.1), [3.0, 3.03, 3.06])
+    assert verdicts.log_ratio(np.array([2.0, np.nan]), np.array([1.0, 1.0])).tolist() == [1.0]
+
+
+def test_a_study_of_the_prior_goes_on_from_what_it_kept(tmp_path: Path) -> None:
+    """A second run reads the fits; a spoilt one in its place is seen."""
+    settings = {"sizes": [64], "seeds": [0], "width": 2, "decay": 0.0, "sigma": 0.5, "limit": 3}
+    first = regularity.study_prior(tmp_path, "cpu", **settings)
+    kept = tmp_path / "64-0.pt"
+    image, iterations, residual = torch.load(kept, weights_only=True)
+    torch.save((image, iterations + 40, residual), kept)
+    second = regularity.study_prior(tmp_path, "cpu", **settings)
+    assert second["iterations"][0] == first["iterations"][0] + 40
+    assert set(first) >= {"width", "late_width", "image_64", "late_image_64"}
