@@ -128,16 +128,16 @@ def test_the_prior_stops_at_the_noise() -> None:
 
 
 def test_samples_are_those_of_the_test_part() -> None:
-    """Samples count within the last 2,000; the authors' rows are cut; what lies outside is named."""
+    """Samples count within the last 2,000; cuts are rows of 128; what lies outside is named."""
     circles = regularity.draw()
     torch.testing.assert_close(regularity.chosen(circles, [5]), circles[8005:8006])
-    assert int(regularity.cut_at(982) * 128) == 65
+    assert int(regularity.cut_at(65) * 128) == 65
     with pytest.raises(ValueError, match="samples: expected numbers from 0 to 1999"):
         regularity.chosen(circles, [2000])
     with pytest.raises(ValueError, match="expected 10000 images"):
         regularity.chosen(circles[:50], [1])
-    with pytest.raises(ValueError, match="cut row of sample 3: expected 0 to 127"):
-        regularity.cut_at(3, {3: 128})
+    with pytest.raises(ValueError, match="cut row: expected 0 to 127"):
+        regularity.cut_at(128)
 
 
 def identities() -> regularity.Family:

@@ -6,21 +6,18 @@ Mathematics of Data Science 2023, arXiv 2204.10588.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from noisebook._checks import error
+from noisebook._checks import check_shape, error
 from noisebook.figures import Sample
 
 from .circles import ROWS, TRAIN, noisy, render
 from .edges import apply
 from .training import Family
-
-CUT_ROWS = {597: 10, 1675: 20, 982: 65, 545: 122, 1923: 55}
-"""The authors' test samples, counted within the last 2,000, and the row of each that they cut, of 128."""
 
 
 def chosen(circles: Tensor, samples: Sequence[int]) -> Tensor:
@@ -37,20 +34,25 @@ def chosen(circles: Tensor, samples: Sequence[int]) -> Tensor:
     return circles[TRAIN:][list(samples)]
 
 
-def cut_at(sample: int, rows: Mapping[int, int] = CUT_ROWS) -> float:
-    """Where a sample is cut, as a share of the height: the middle of the authors' row, or of the image.
+def cut_at(row: int) -> float:
+    """Where a row of the authors' 128 lies, as a share of the height: its middle.
 
     Raises:
-        ValueError: If a row lies outside the authors' 128.
+        ValueError: If it lies outside the image.
     """
-    row = rows.get(sample, 64)
     if not 0 <= row < 128:
-        raise error(f"cut row of sample {sample}", "0 to 127, as for an image of 128 pixels", row)
+        raise error("cut row", "0 to 127, as for an image of 128 pixels", row)
     return (row + 0.5) / 128
 
 
 def compared(
-    family: Family, keys: Sequence[tuple[int, float]], circles: Tensor, names: Sequence[int], *, shared: bool, seed: int
+    family: Family,
+    keys: Sequence[tuple[int, float]],
+    circles: Tensor,
+    cut_rows: Sequence[int],
+    *,
+    shared: bool,
+    seed: int,
 ) -> list[Sample]:
     """Rows of the authors' figures: noisy image, truth, and the output of every net of ``keys``, sample by sample.
 
@@ -58,10 +60,11 @@ def compared(
         family: The nets.
         keys: (scaling, decay) of the columns; the noisy image and the truth have the first one's resolution.
         circles: (N, 5, 4), of the samples.
-        names: Their numbers, which decide where they are cut.
+        cut_rows: Where each is cut: a row of an image of 128 pixels, at whatever resolution it is drawn.
         shared: The same noise for all nets of a resolution, as in ours, or new noise for each: the authors'.
         seed: Of the noise.
     """
+    check_shape("circles", circles, (len(cut_rows), None, 4))
     sizes = [family.base * scaling for scaling, _ in keys]
     truth = render(circles, sizes[0])
     shown, outputs = [], []
@@ -72,8 +75,8 @@ def compared(
     columns = (shown[0], truth, *outputs)
     finest = render(circles, max(sizes))
     return [
-        Sample([column[k, 0].numpy() for column in columns], finest[k, 0].numpy(), cut_at(name))
-        for k, name in enumerate(names)
+        Sample([column[k, 0].numpy() for column in columns], finest[k, 0].numpy(), cut_at(row))
+        for k, row in enumerate(cut_rows)
     ]
 
 
