@@ -5,6 +5,23 @@ networks", ICCV 2017, doi 10.1109/ICCV.2017.244; E. Kang, H. J. Koo, D. H. Yang,
 adversarial denoising network for multiphase coronary CT angiography", Medical Physics 46(2), 2019, arXiv 1806.09748.
 """
 
+from .crops import batches
+from .nets import (
+    AUTHORS,
+    EMBEDDED,
+    SHIFTED,
+    SMALL,
+    TWIN,
+    VALIDATION,
+    ZHU,
+    Trained,
+    embedded_scans,
+    embedded_test,
+    load,
+    register,
+    train,
+    train_embedded,
+)
 from .network import (
     SCALE_HU,
     Discriminator,
@@ -17,24 +34,49 @@ from .network import (
     receptive_field,
 )
 from .scans import Domains, Scans, check_apart, check_hu, domains, from_mu, read_archive, read_mu, to_mu
+from .training import Config, ImageBuffer, PairedTraining, Training, adversarial
+from .watch import Watch, denoise, tiling
 
 __all__ = [
+    "AUTHORS",
+    "EMBEDDED",
     "SCALE_HU",
+    "SHIFTED",
+    "SMALL",
+    "TWIN",
+    "VALIDATION",
+    "ZHU",
+    "Config",
     "Discriminator",
     "Domains",
     "Generator",
+    "ImageBuffer",
     "Nets",
+    "PairedTraining",
     "Scans",
+    "Trained",
+    "Training",
+    "Watch",
+    "adversarial",
+    "batches",
     "check_apart",
     "check_hu",
+    "denoise",
     "domains",
+    "embedded_scans",
+    "embedded_test",
     "from_authors",
     "from_mu",
+    "load",
     "map_size",
     "normalise",
     "parameters",
     "read_archive",
     "read_mu",
     "receptive_field",
+    "register",
+    "tiling",
     "to_mu",
+    "train",
+    "train_embedded",
 ]
