@@ -1,7 +1,8 @@
 """One CycleGAN training step against a plain implementation: ``python benchmarks/cyclegan.py``.
 
-Plain is the step as the papers write it, in this file: every generator's output at once, one backward over the sum of
-all terms with the discriminators frozen, then both discriminators. Ours runs backward term by term, so that one graph
+Plain is the step as the papers write it, in this file, with PyTorch's own instance normalisation and padding: every
+generator's output at once, one backward over the sum of all terms with the discriminators frozen, then both
+discriminators. Ours runs backward term by term, so that one graph
 at a time is in memory, and, asked to, convolves in bfloat16. Everything runs in this process, in turn; that the losses
 agree is checked first. Peak memory is that of tensors alive during one step, beyond those before it.
 """
@@ -16,7 +17,7 @@ from typing import Any
 
 import torch
 from common import compare
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -64,6 +65,24 @@ def plain_step(t: cyclegan.Training, batch: Batch) -> dict[str, Tensor]:
         "identity_full_hu": scale * same_f.detach(),
         "identity_quarter_hu": scale * same_q.detach(),
     }
+
+
+class PlainNorm(nn.Module):
+    """PyTorch's instance normalisation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return F.instance_norm(x)
+
+
+def plainly(net: nn.Module) -> None:
+    """Put PyTorch's layers in place of ours; the weights stay."""
+    for parent in list(net.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, cyclegan.InstanceNorm):
+                setattr(parent, name, PlainNorm())
+            elif isinstance(child, cyclegan.Reflect):
+                setattr(parent, name, nn.ReflectionPad2d(child.reach))
 
 
 class Peak(TorchDispatchMode):
@@ -139,6 +158,8 @@ def main() -> None:
         return made
 
     ours, plain, fast = trainee(), trainee(), trainee("bfloat16")
+    for net in (plain.g_q2f, plain.g_f2q, plain.d_f, plain.d_q):
+        plainly(net)
     expected = plain_step(plain, batch)  # type: ignore[arg-type]
     exact = differences(ours.step(Backward(), batch), expected)  # type: ignore[arg-type]
     near = differences(fast.step(Backward(), batch), expected)  # type: ignore[arg-type]
