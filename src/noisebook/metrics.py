@@ -1,4 +1,4 @@
-"""Image quality: PSNR, SSIM, RMSE; the shape of a covariance image; how sharp and how smooth edges are.
+"""Image quality: PSNR, SSIM, RMSE; noise power spectra; the shape of a covariance image; edges.
 
 PSNR and SSIM are scikit-image's (Z. Wang et al., IEEE TIP 13(4), 2004, doi 10.1109/TIP.2003.819861, for SSIM). The data
 range is always the caller's to state: with another range the same images score decibels apart.
@@ -198,3 +198,114 @@ def modulus_of_continuity(image: np.ndarray, shifts: int) -> np.ndarray:
         for k in range(1, shifts + 1)
     ]
     return np.maximum.accumulate(np.array(found, np.float64))
+
+
+def noise_power_spectrum(noise: np.ndarray, *, spacing_mm: float) -> np.ndarray:
+    """The noise power spectrum of regions of interest: |DFT|² of each less its mean, times pixel area over pixels.
+
+    Args:
+        noise: (N, Y, X), HU, regions of equal size; at best differences from the truth, as structure counts as noise.
+        spacing_mm: Pixel size.
+
+    Returns:
+        (Y, X), HU² mm², the mean over the regions, with frequency zero first, as by `numpy.fft.fftfreq`. Its sum over
+        (Y X spacing²) is the mean variance of the regions; white noise of variance s² has s² spacing² everywhere but
+        at frequency zero, which is 0.
+
+    Raises:
+        ValueError: If there is no region, a value is not finite, or ``spacing_mm`` is not positive.
+
+    Source: ICRU Report 87, 2012; J. H. Siewerdsen, I. A. Cunningham, D. A. Jaffray, Medical Physics 29, 2002,
+    doi 10.1118/1.1513158.
+    """
+    check_rank("noise", noise, 3, "(N, Y, X)")
+    if not noise.size:
+        raise error("noise", "at least one pixel", f"shape {noise.shape}")
+    check_finite("noise", noise)
+    check_positive("spacing_mm", spacing_mm)
+    centred = noise.astype(np.float64)
+    centred -= centred.mean((1, 2), keepdims=True)
+    power = np.abs(np.fft.fft2(centred)) ** 2
+    return np.asarray(power.mean(0) * spacing_mm**2 / noise[0].size)
+
+
+def radial_spectrum(nps: np.ndarray, *, spacing_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """A noise power spectrum averaged over rings as wide as its own frequency step, up to the Nyquist frequency.
+
+    Args:
+        nps: (Y, X), as `noise_power_spectrum` gives it, square.
+        spacing_mm: Pixel size.
+
+    Returns:
+        Frequencies in 1/mm, (R,), means of those in each ring, ascending; and the spectrum there, (R,), in the unit of
+        ``nps``. Frequency zero is left out.
+
+    Raises:
+        ValueError: If ``nps`` is not square from 4 pixels a side on, or not finite, or ``spacing_mm`` is not positive.
+    """
+    check_rank("nps", nps, 2, "(Y, X)")
+    check_finite("nps", nps)
+    check_positive("spacing_mm", spacing_mm)
+    side = nps.shape[0]
+    if nps.shape[1] != side or side < 4:
+        raise error("nps", "a square from 4 pixels a side on", nps.shape)
+    axis = np.fft.fftfreq(side) * side
+    radius = np.hypot(axis[:, None], axis)
+    ring = np.rint(radius).astype(int)
+    chosen = (ring > 0) & (ring <= side // 2)
+    counts = np.bincount(ring[chosen])[1:]
+    frequency, power = (np.bincount(ring[chosen], values[chosen])[1:] / counts for values in (radius, nps))
+    return frequency / (side * spacing_mm), power
+
+
+def mean_frequency(frequency: np.ndarray, power: np.ndarray) -> float:
+    """The mean frequency of isotropic noise: of a radial spectrum, weighted by power times circumference.
+
+    Args:
+        frequency: (R,), 1/mm, evenly spaced.
+        power: (R,), not negative.
+
+    Returns:
+        In the unit of ``frequency``: low for coarse, patchy noise, high for fine noise.
+
+    Raises:
+        ValueError: If shapes differ, or there is no power.
+    """
+    check_rank("frequency", frequency, 1, "(R,)")
+    check_shape("power", power, frequency.shape)
+    weight = frequency * power
+    check_positive("total power", float(weight.sum()))
+    return float((weight * frequency).sum() / weight.sum())
+
+
+def bootstrap(
+    values: np.ndarray, groups: np.ndarray | None = None, *, seed: int, draws: int = 2000, level: float = 0.95
+) -> tuple[float, float]:
+    """A percentile bootstrap interval of a mean, drawing whole groups, as slices of a patient are not independent.
+
+    Args:
+        values: (N,), any unit.
+        groups: (N,), what each value belongs to, such as patients; None draws the values themselves.
+        seed: Of the draws.
+        draws: How many.
+        level: Of confidence.
+
+    Returns:
+        (low, high), in the unit of ``values``. With few groups it is too narrow, and with one it has no width.
+
+    Raises:
+        ValueError: If there is no value, one is not finite, or shapes differ.
+
+    Source: B. Efron, R. J. Tibshirani, *An Introduction to the Bootstrap*, Chapman & Hall 1993, chapters 8 and 13.
+    """
+    check_rank("values", values, 1, "(N,)")
+    if not len(values):
+        raise error("values", "at least one", "none")
+    check_finite("values", values)
+    members = np.arange(len(values)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    check_shape("groups", members, values.shape)
+    sums, counts = np.bincount(members, values), np.bincount(members)
+    chosen = np.random.default_rng(seed).integers(len(sums), size=(draws, len(sums)))
+    means = sums[chosen].sum(1) / counts[chosen].sum(1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
