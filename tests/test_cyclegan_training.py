@@ -151,12 +151,12 @@ def test_one_batch_can_be_overfitted() -> None:
 
 
 def test_bfloat16_gives_nearly_the_same_losses() -> None:
-    """Convolutions in bfloat16 change every loss by at most a few per cent; weights and images stay float32."""
+    """Generators in bfloat16 change every loss by at most one per cent; weights and images stay float32."""
     exact, fast = (cyclegan.Training(replace(TINY, width=4, precision=p)) for p in ("float32", "bfloat16"))
     expected, found = exact.step(Plain(), pair()), fast.step(Plain(), pair())
     for name, value in expected.items():
         assert found[name].dtype == torch.float32
-        torch.testing.assert_close(found[name], value, rtol=0.05, atol=0)
+        torch.testing.assert_close(found[name], value, rtol=0.01, atol=0)
     assert all(value.dtype == torch.float32 for value in values(fast))
 
 

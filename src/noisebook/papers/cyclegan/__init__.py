@@ -35,12 +35,24 @@ from .network import (
     parameters,
     receptive_field,
 )
+from .quality import (
+    CONVENTIONS,
+    Convention,
+    convention_table,
+    flat_regions,
+    residuals_hu,
+    rmse_hu,
+    rmse_table,
+    scores,
+    texture,
+)
 from .scans import Domains, Scans, check_apart, check_hu, domains, from_mu, read_archive, read_mu, to_mu
 from .training import Config, ImageBuffer, PairedTraining, Training, adversarial
 from .watch import Watch, denoise, tiling
 
 __all__ = [
     "AUTHORS",
+    "CONVENTIONS",
     "EMBEDDED",
     "SCALE_HU",
     "SHIFTED",
@@ -49,6 +61,7 @@ __all__ = [
     "VALIDATION",
     "ZHU",
     "Config",
+    "Convention",
     "Discriminator",
     "Domains",
     "Generator",
@@ -65,10 +78,12 @@ __all__ = [
     "batches",
     "check_apart",
     "check_hu",
+    "convention_table",
     "denoise",
     "domains",
     "embedded_scans",
     "embedded_test",
+    "flat_regions",
     "from_authors",
     "from_mu",
     "load",
@@ -79,6 +94,11 @@ __all__ = [
     "read_mu",
     "receptive_field",
     "register",
+    "residuals_hu",
+    "rmse_hu",
+    "rmse_table",
+    "scores",
+    "texture",
     "tiling",
     "to_mu",
     "train",

@@ -49,7 +49,7 @@ class Config:
     epochs: int = 65  # from the authors' code
     patch: int = 128  # from the authors' code
     crops: int = 1  # of each slice and epoch; from the authors' code
-    precision: str = "float32"  # bfloat16: convolutions under autocast; ours
+    precision: str = "float32"  # bfloat16: the generators under autocast; ours
     seed: int = 0  # ours
 
     def __post_init__(self) -> None:
@@ -137,7 +137,7 @@ class ImageBuffer:
 
 def adversarial(judgement: Tensor, real: bool) -> Tensor:
     """The least-squares distance of a discriminator's map, any shape, from 1 (real) or 0: a mean."""
-    return (judgement.float() - float(real)).square().mean()
+    return (judgement - float(real)).square().mean()
 
 
 class Training:
@@ -190,8 +190,8 @@ class Training:
         for there, back, critic, start in ways:
             with autocast(c, start):
                 fake = there(start)
-                fooled = adversarial(critic(fake), True)
                 around = F.l1_loss(back(fake), start) if c.lambda_cycle else None
+            fooled = adversarial(critic(fake), True)
             fabric.backward(fooled if around is None else fooled + c.lambda_cycle * around)
             terms["adversarial"].append(fooled.detach())
             terms["cycle_hu"] += [] if around is None else [around.detach()]
@@ -211,9 +211,8 @@ class Training:
         self.critics.zero_grad()
         sums = []
         for critic, true, false in ((self.d_f, full, fake_full), (self.d_q, quarter, fake_quarter)):
-            with autocast(self.config, true):
-                judged = critic(torch.cat([true, false]))
-                both = adversarial(judged[: len(true)], True) + adversarial(judged[len(true) :], False)
+            judged = critic(torch.cat([true, false]))
+            both = adversarial(judged[: len(true)], True) + adversarial(judged[len(true) :], False)
             fabric.backward(both / 2)
             sums.append(both.detach())
         self.critics.step()
@@ -288,7 +287,10 @@ class Schedulers:
 
 
 def autocast(config: Config, images: Tensor) -> AbstractContextManager[None]:
-    """Convolutions in the configuration's precision; sums, losses and weights stay float32."""
+    """The generators' convolutions in the configuration's precision.
+
+    Weights, losses and the discriminators stay float32: those cost little, and their judgements are close calls.
+    """
     on = config.precision == "bfloat16"
     return torch.autocast(images.device.type, torch.bfloat16, enabled=on)
 
