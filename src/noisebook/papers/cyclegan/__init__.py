@@ -6,6 +6,7 @@ adversarial denoising network for multiphase coronary CT angiography", Medical P
 """
 
 from .crops import batches
+from .long import ASIDE, PAIRED, PLANNED_STUDIES, UNPAIRED, measure_all, study_registration, study_seeds, study_lambdas
 from .nets import (
     AUTHORS,
     EMBEDDED,
@@ -48,16 +49,21 @@ from .quality import (
 )
 from .scans import Domains, Scans, check_apart, check_hu, domains, from_mu, read_archive, read_mu, to_mu
 from .training import Config, ImageBuffer, PairedTraining, Training, adversarial
+from .verdicts import against_input, beating, by_seed, claims, table
 from .watch import Watch, denoise, tiling
 
 __all__ = [
+    "ASIDE",
     "AUTHORS",
     "CONVENTIONS",
     "EMBEDDED",
+    "PAIRED",
+    "PLANNED_STUDIES",
     "SCALE_HU",
     "SHIFTED",
     "SMALL",
     "TWIN",
+    "UNPAIRED",
     "VALIDATION",
     "ZHU",
     "Config",
@@ -75,9 +81,13 @@ __all__ = [
     "Training",
     "Watch",
     "adversarial",
+    "against_input",
     "batches",
+    "beating",
+    "by_seed",
     "check_apart",
     "check_hu",
+    "claims",
     "convention_table",
     "denoise",
     "domains",
@@ -88,6 +98,7 @@ __all__ = [
     "from_mu",
     "load",
     "map_size",
+    "measure_all",
     "normalise",
     "parameters",
     "read_archive",
@@ -98,6 +109,10 @@ __all__ = [
     "rmse_hu",
     "rmse_table",
     "scores",
+    "study_registration",
+    "study_seeds",
+    "study_lambdas",
+    "table",
     "texture",
     "tiling",
     "to_mu",

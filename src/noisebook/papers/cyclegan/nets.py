@@ -29,10 +29,10 @@ ZHU = Config(epochs=200, schedule="linear", buffer=50, batch=1)
 """Zhu et al.: 100 epochs at a constant rate and 100 falling linearly to zero, a buffer of 50 images, batches of one."""
 VALIDATION = 5
 """The last so many training patients choose the epoch and are not trained on."""
-_SMALL = replace(ZHU, width=8, critic=16, last=INIT / 100, scale_hu=400.0, epochs=40)
-SMALL = replace(_SMALL, pairing="patients", crops=3)
+_SMALL = replace(ZHU, width=8, critic=16, last=INIT / 100, scale_hu=400.0, epochs=30)
+SMALL = replace(_SMALL, pairing="patients", crops=2)
 """The reduced CycleGAN: a quarter of both widths, and patients of whom one dose only is seen."""
-TWIN = replace(_SMALL, pairing="registered", every=2, batch=2, crops=3)
+TWIN = replace(_SMALL, pairing="registered", every=2, batch=2, crops=2)
 """The same generator trained by L1 on registered pairs: of as many slices of each dose."""
 SHIFTED = replace(TWIN, shift=8)
 """The same on pairs of which one is up to 8 pixels, 6 mm, aside along both axes."""
