@@ -6,7 +6,7 @@ adversarial denoising network for multiphase coronary CT angiography", Medical P
 """
 
 from .crops import batches
-from .long import ASIDE, PAIRED, PLANNED_STUDIES, UNPAIRED, measure_all, study_registration, study_seeds, study_lambdas
+from .long import ASIDE, PAIRED, PLANNED_STUDIES, UNPAIRED, measure_all, study_lambdas, study_registration, study_seeds
 from .nets import (
     AUTHORS,
     EMBEDDED,
@@ -109,9 +109,9 @@ __all__ = [
     "rmse_hu",
     "rmse_table",
     "scores",
+    "study_lambdas",
     "study_registration",
     "study_seeds",
-    "study_lambdas",
     "table",
     "texture",
     "tiling",

@@ -275,10 +275,8 @@ def _residuals(rows: Rows) -> list[Claim]:
 
 
 def _texture(rows: Rows) -> list[Claim]:
-    shift = {
-        kind: np.log2(by_seed(rows, "mean_frequency", kind) / rows["full_mean_frequency"])
-        for kind in (UNPAIRED, PAIRED)
-    }
+    kinds = (UNPAIRED, PAIRED)
+    shift = {kind: np.log2(by_seed(rows, "mean_frequency", kind) / rows["full_mean_frequency"]) for kind in kinds}
     circumference = np.asarray(rows["frequency"])
     total = {
         kind: np.log2((by_seed(rows, "power", kind) @ circumference) / (rows["full_power"] @ circumference))
