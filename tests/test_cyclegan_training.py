@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noisebook import weights
+from noisebook import datasets, dicom, embedded, weights
 from noisebook.papers import cyclegan
 from noisebook.training import fit
 
@@ -427,6 +427,45 @@ def test_registered_nets_load(config: cyclegan.Config, tmp_path: Path) -> None:
     card = weights.model_card("net", tmp_path)
     assert "epoch 1 of 4, chosen on 5 patients" in card
     assert ("no patient at both doses" in card) != config.supervised
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Seven patients with two slices at each dose, in place of the embedded data."""
+    for k, patient in enumerate(f"SIM{n:03d}" for n in range(7)):
+        data = scans(2, k)
+        for dose, hu in (("Low", data.quarter), ("Full", data.full), ("Noise Free", data.full * 0 + 50)):
+            title = f"{dose} Dose Images" if dose != "Noise Free" else "Noise Free Images"
+            place = tmp_path / "data" / datasets.ARCHIVE / patient / "simulated" / f"1-{title}-1"
+            dicom.write_series(place, hu.round(), (35, 1, 1), [0, 35], patient=patient, description=title)
+    monkeypatch.setattr(embedded, "embedded_ct", lambda recipe: tmp_path / "data")
+    return tmp_path
+
+
+@pytest.mark.usefixtures("archive")
+def test_the_last_five_training_patients_validate() -> None:
+    """All slices of the others train, one slice of each of the five validates; truth stands in for the full dose."""
+    training, validation = cyclegan.embedded_scans()
+    assert training.patients == ("SIM000", "SIM000", "SIM001", "SIM001")
+    assert validation.patients == tuple(f"SIM{n:03d}" for n in range(2, 7))
+    np.testing.assert_array_equal(training.quarter[:2], scans(2, 0).quarter.round())
+    test, truth = cyclegan.embedded_test(), cyclegan.embedded_test("noise free")
+    np.testing.assert_array_equal(test.quarter, truth.quarter)
+    assert (truth.full == 50).all()
+    assert test.patients == truth.patients
+
+
+def test_embedded_nets_are_trained_and_registered(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the net that is named, with its own configuration and data, and never on a validation patient."""
+    kept = []
+    monkeypatch.setattr(cyclegan.nets, "register", lambda *given: kept.append(given))
+    config = replace(TINY, pairing="patients", epochs=1)
+    monkeypatch.setitem(cyclegan.EMBEDDED, "cyclegan-small", config)
+    cyclegan.train_embedded(archive / "work", ["cyclegan-small"], "cpu")
+    ((name, used, found, examples),) = kept
+    assert (name, used, examples.shape) == ("cyclegan-small", config, (5, 128, 128))
+    assert found.nets.f2q is not None
+    assert [path.name.rpartition("-")[0] for path in (archive / "work").iterdir()] == ["cyclegan-small"]
 
 
 def test_unknown_nets_are_not_trained(tmp_path: Path) -> None:

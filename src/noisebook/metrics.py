@@ -201,7 +201,7 @@ def modulus_of_continuity(image: np.ndarray, shifts: int) -> np.ndarray:
 
 
 def noise_power_spectrum(noise: np.ndarray, *, spacing_mm: float) -> np.ndarray:
-    """The noise power spectrum of regions of interest: |DFT|² of each less its mean, times pixel area over pixels.
+    """The noise power spectrum of regions of interest: squared DFT of each less its mean, times pixel area over pixels.
 
     Args:
         noise: (N, Y, X), HU, regions of equal size; at best differences from the truth, as structure counts as noise.
