@@ -67,6 +67,16 @@ def test_conventions_stand_side_by_side() -> None:
     assert second[-1] - first[-1] == pytest.approx(20 * math.log10(2), abs=0.01)
 
 
+def test_gains_have_intervals_over_patients() -> None:
+    """Half of the noise gains 6.02 dB in every slice, so the interval is narrow; the identity has none."""
+    truth, noisy = slices(4, 0), slices(4, 30)
+    images = {"quarter dose": noisy, "output": (noisy + truth) / 2}
+    table = cyclegan.convention_table(images, truth, ("secret", "secret", "b", "c"))
+    assert [name for name in table if "gain" in name] == ["output: PSNR / dB, gain, 95 %", "output: SSIM, gain, 95 %"]
+    assert table["output: PSNR / dB, gain, 95 %"][-1] == "+6.02 to +6.02"
+    assert "secret" not in str(table)
+
+
 def test_rmse_stands_beside_the_identity_with_intervals() -> None:
     """Half of the noise: half of the RMSE, a change of -50 % with an interval of no width; patients are not shown."""
     truth, noisy = slices(4, 0), slices(4, 30)
