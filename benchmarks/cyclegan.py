@@ -135,7 +135,7 @@ def differences(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
 
 def native_bfloat16() -> bool:
     """Whether this machine computes in bfloat16 rather than emulate it."""
-    return torch.cuda.is_available() or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ _SMALL = replace(ZHU, width=8, critic=16, last=INIT / 100, scale_hu=100.0, learn
 SMALL = replace(_SMALL, pairing="patients", crops=2)
 """The reduced CycleGAN: a quarter of both widths, and patients of whom one dose only is seen.
 
-It starts near the identity and changes an image by at most 100 HU: few steps suffice, as the authors' 4000 HU do not.
+It starts near the identity and changes an image by at most 100 HU, so that it learns in fewer steps.
 """
 TWIN = replace(_SMALL, pairing="registered", every=2, batch=2, crops=2)
 """The same generator trained by L1 on registered pairs: of as many slices of each dose."""
