@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ def tiled(model: nn.Module, image: Tensor, *, tile: Sides, halo: Sides, stride: 
         raise error("image", f"sides of more than half the stride {stride}", " x ".join(map(str, sides)))
     ends = [n for pad in reversed(more) for n in (0, pad)]
     padded = F.pad(image, ends, mode="reflect") if any(more) else image
-    return _tiles(model, padded, inner, around)[(..., *(slice(side) for side in sides))]
+    return _tiles(model, padded, inner, around)[_spatial((0, side) for side in sides)]
 
 
 def _each(name: str, value: Sides, axes: int) -> tuple[int, ...]:
@@ -61,6 +62,11 @@ def _each(name: str, value: Sides, axes: int) -> tuple[int, ...]:
     return values
 
 
+def _spatial(ends: Iterable[tuple[int, int]]) -> tuple[Any, ...]:
+    """The index of a box: (start, end) of each spatial axis."""
+    return (..., *(slice(start, end) for start, end in ends))
+
+
 def _tiles(model: nn.Module, padded: Tensor, tile: tuple[int, ...], halo: tuple[int, ...]) -> Tensor:
     output: Tensor | None = None
     starts = [range(0, side, step) for side, step in zip(padded.shape[2:], tile, strict=True)]
@@ -68,10 +74,10 @@ def _tiles(model: nn.Module, padded: Tensor, tile: tuple[int, ...], halo: tuple[
         for corner in itertools.product(*starts):
             before = [min(h, at) for h, at in zip(halo, corner, strict=True)]
             places = list(zip(corner, before, tile, halo, strict=True))
-            crop = padded[(..., *(slice(at - b, at + t + h) for at, b, t, h in places))]
-            part = model(crop)[(..., *(slice(b, b + t) for _, b, t, _ in places))]
+            crop = padded[_spatial((at - b, at + t + h) for at, b, t, h in places)]
+            part = model(crop)[_spatial((b, b + t) for _, b, t, _ in places)]
             if output is None:
                 output = part.new_empty(*part.shape[:2], *padded.shape[2:])
-            output[(..., *(slice(at, at + t) for at, _, t, _ in places))] = part
+            output[_spatial((at, at + t) for at, _, t, _ in places)] = part
     assert output is not None  # the loop runs at least once
     return output

@@ -7,8 +7,8 @@ MICCAI 2015, doi 10.1007/978-3-319-24574-4_28.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,12 @@ def mirrored(image: Tensor, stride: tuple[int, ...]) -> Tensor:
             place = torch.arange(side + -side % step, device=image.device) % (2 * side)
             image = image.index_select(axis, torch.minimum(place, 2 * side - 1 - place))
     return image
+
+
+def cropped(image: Tensor, sides: Iterable[int]) -> Tensor:
+    """The first so many pixels along each of the last axes: what `mirrored` added is taken off again."""
+    index: tuple[Any, ...] = (..., *(slice(side) for side in sides))
+    return image[index]
 
 
 class _Block(nn.Module):
@@ -149,7 +155,7 @@ class UNet(nn.Module):
                 x = _POOL[self.dim](x, self._pools[i])
         for up in self.up_convs:
             x = up(skips.pop(), x)
-        return cast(Tensor, self.conv_final(x)[(..., *(slice(side) for side in counts.shape[2:]))])
+        return cropped(self.conv_final(x), counts.shape[2:])
 
 
 def _product(values: Any) -> int:
