@@ -21,7 +21,7 @@ from noisebook.metrics import psnr
 
 WIDTHS_PX = tuple(0.5 * 1.15**k for k in range(30))
 """Standard deviations of the Gaussian that are tried, 0.5 to 29 pixels."""
-STRENGTHS = (0.4, 0.6, 0.8, 1.0, 1.3, 1.7)
+STRENGTHS = (0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.3, 3.0)
 """Filter strengths h of the non-local means that are tried, in standard deviations of the stabilised noise."""
 _TABLE_END = 100.0
 

@@ -171,11 +171,13 @@ def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
     return result
 
 
-def totals(counts: Tensor, share: float | None, level: float, repeats: int, generator: torch.Generator) -> Tensor:
-    """Totals of input and target over repeated Poisson draws and divisions of one image: claim G1.
+def thinned(
+    image: Tensor, share: float | None, level: float, repeats: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Repeated Poisson draws of one image, each divided in input and target: claim G1.
 
     Args:
-        counts: (Y, X), expected photons.
+        image: (Y, X), expected photons.
         share: A fixed share of the photons becomes the input; if None, the authors' share level / mean(x), which
             depends on the draw.
         level: Photons per pixel that the authors' input should have.
@@ -183,10 +185,10 @@ def totals(counts: Tensor, share: float | None, level: float, repeats: int, gene
         generator: Of the draws.
 
     Returns:
-        (repeats, 2): photons of the input and of the target.
+        Input and target, each (repeats, Y, X), counts.
     """
-    drawn = torch.poisson(counts.expand(repeats, *counts.shape), generator=generator)
+    drawn = torch.poisson(image.expand(repeats, *image.shape), generator=generator)
     mean = drawn.flatten(1).mean(1)[:, None, None]
     shares = torch.full_like(mean, share) if share is not None else (level / (mean + 1e-5)).clamp(max=CAP)
     kept = torch.binomial(drawn, shares.expand_as(drawn).contiguous(), generator=generator)
-    return torch.stack([kept.flatten(1).sum(1), (drawn - kept).flatten(1).sum(1)], 1)
+    return kept, drawn - kept

@@ -335,6 +335,7 @@ def register(name: str, config: Config, net: UNet, data: Path = _paths.DATA) -> 
         training_data=f"{config.images} simulated {'toy images' if config.data == 'toy' else 'tissues'} of "
         f"{config.mean:g} expected photons a pixel, photons drawn once",
         seed=config.seed,
+        data=data,
         half_precision_change=f"{float(change.square().mean().sqrt()):.2g} photons RMS, of {config.mean:g}",
     )
 
