@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--volume", type=int, nargs=3, default=(64, 256, 256))
-    parser.add_argument("--tile", type=int, default=64)
+    parser.add_argument("--tile", type=int, default=128)
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--only", choices=("sampling", "volume"))
     arguments = parser.parse_args()

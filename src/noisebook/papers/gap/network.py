@@ -59,8 +59,8 @@ class _Block(nn.Module):
     def residual(self, x: Tensor) -> Tensor:
         """(B, C, ...) to (B, C', ...)."""
         y = self.conv1(x)
-        h = F.relu(self.conv2(y))
-        return F.relu(self.conv3(h) + y)
+        h = self.conv3(F.relu(self.conv2(y)))  # nothing is named that is not needed: a large volume fills memory
+        return F.relu(h + y)
 
 
 class _Down(_Block):
@@ -131,14 +131,15 @@ class UNet(nn.Module):
         self.reach = tuple(self._reach(axis, deep) for axis in range(dim))
 
     def _reach(self, axis: int, deep: list[bool]) -> int:
-        """Convolutions of every resolution, three on the way down and three up, and what the grid itself spreads."""
-        total, scale = 0, 1
-        for i, flag in enumerate(deep):
-            kernels = 3 if i == self.depth - 1 else 6
-            total += kernels * scale * (axis > 0 or self.dim == 2 or flag)
-            scale *= self._pools[i][axis] if i < self.depth - 1 else 1
-        total += scale - 1
-        return -(-total // scale) * scale
+        """How far left the first pixel of a cell of the grid depends on others: down to the coarsest and up again."""
+        spread = [3 * (self.dim == 2 or axis > 0 or flag) for flag in deep]
+        first = 0
+        for pool, by in zip(self._pools, spread, strict=False):
+            first = (first - by) // pool[axis]
+        first -= spread[-1]
+        for pool, by in zip(reversed(self._pools), reversed(spread[:-1]), strict=True):
+            first = first * pool[axis] - by
+        return -(first // self.stride[axis]) * self.stride[axis]
 
     def forward(self, counts: Tensor) -> Tensor:
         """(B, C, ...) to (B, C, ...): any sides; they are mirrored to the grid and cropped back."""
