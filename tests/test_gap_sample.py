@@ -172,3 +172,11 @@ def test_bad_starts_rates_and_settings_are_refused() -> None:
         denoise(small(2), start)
     with pytest.raises(ValueError, match="tile: expected a number above zero"):
         denoise(small(2), start + 1, tile=0)
+
+
+def test_volumes_are_sampled_too() -> None:
+    """From nothing in 3-D: whole photons, an estimate of the same sum, and frames of five axes."""
+    found = sample(small(3), torch.zeros(2, 1, 3, 6, 5), stop_db=-3, generator=generator(), frames_db=(-10,))
+    assert found.frames.shape == (1, 2, 2, 1, 3, 6, 5)
+    assert (found.photons == found.photons.round()).all()
+    torch.testing.assert_close(found.estimate.sum((1, 2, 3, 4)), found.photons.sum((1, 2, 3, 4)))

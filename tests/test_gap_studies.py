@@ -213,3 +213,33 @@ def test_the_worst_of_each_seed_is_taken() -> None:
     assert verdicts.per_seed(rows, "x").tolist() == [2, 1]
     assert verdicts.per_seed(rows, "x", "max").tolist() == [4, 3]
     assert verdicts.per_seed(rows, "x", "mean", k=1).tolist() == [4, 3]
+
+
+def test_thinning_is_measured_as_it_is() -> None:
+    """At half of the photons: totals independent and Poisson at a fixed share, neither at the authors'; places are."""
+    found = measure.thinning(4.0, 2.0, 8, 4000, 0)
+    assert abs(found["fixed_correlation"]) < 0.05
+    assert found["fixed_ratio"] == pytest.approx(1, abs=0.08)
+    assert found["drawn_correlation"] < -0.3
+    assert found["drawn_ratio"] == pytest.approx(0.5, abs=0.05)
+    assert max(abs(found["fixed_places"]), abs(found["drawn_places"])) < 0.01
+
+
+def test_posterior_samples_of_a_sure_posterior_are_the_truth() -> None:
+    """With many photons to start from, every sample is the toy image that they came from, of sum 1."""
+    prior = toy_prior()
+    counts, which = prior.draw(1, 8.0, torch.Generator().manual_seed(0))
+    found = measure.posterior_samples(ExactPredictor(prior), counts, 5, stop_db=10.0, beta=0.2, seed=0, batch=2)
+    torch.testing.assert_close(found, prior.images[which].expand(5, 1, 8, 8), rtol=1e-4, atol=1e-7)
+
+
+def test_every_method_is_compared_at_the_same_photons() -> None:
+    """Baselines do not depend on the nets beside them, and a net of one plane equals its 2-D twin in depth."""
+    flat = gap.build(TINY).eval()
+    first, second = (measure.compared(nets, 3, 24, 3.0) for nets in ({}, {"gap": flat}))
+    assert {name: second[name] for name in first} == first
+    assert first["gaussian"] > first["noisy"]
+    solid = gap.build(replace(TINY, dim=3, z_conv_stage=0)).eval()
+    solid.load_state_dict({k: v.unsqueeze(2) if v.ndim == 4 else v for k, v in flat.state_dict().items()})
+    found = measure.in_depth(solid, flat, 3, (1, 24, 24), 3.0)
+    assert found["solid"] == pytest.approx(found["flat"], abs=1e-3)
