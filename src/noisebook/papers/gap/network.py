@@ -204,7 +204,7 @@ def from_checkpoint(checkpoint: Mapping[str, Any]) -> UNet:
             remedy = "Nets whose way up is an interpolation (up_mode 'upsample') are not supported."
             raise error("checkpoint", "a U-Net of this chapter under state_dict", got, remedy)
     settings = _architecture(state)
-    given = checkpoint.get("hyper_parameters", {})
+    given = checkpoint.get("hyper_parameters") or {}
     for ours, theirs in {"channels": "channels", "levels": "levels", "depth": "depth", "width": "start_filts"}.items():
         if theirs in given and given[theirs] != settings[ours]:
             raise error(f"hyper_parameters, {theirs}", f"{settings[ours]} as the weights have it", given[theirs])
