@@ -168,6 +168,7 @@ def made_up(good: bool) -> dict[str, verdicts.Rows]:
             "net_seed": seeds,
             "net_largest": around(0.1 if good else 1),
             "net_excess": around(0.001 if good else 1),
+            "net_rms": around(0.05 if good else 1),
         }
         | {"mean_seed": np.repeat(seeds, 3), "mean_number": number, "mean_error": error}
         | {"beta_seed": wide, "beta_beta": two + 0.1, "beta_noise": np.full(6, 0.01)}

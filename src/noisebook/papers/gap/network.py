@@ -59,8 +59,8 @@ class _Block(nn.Module):
     def residual(self, x: Tensor) -> Tensor:
         """(B, C, ...) to (B, C', ...)."""
         y = self.conv1(x)
-        h = self.conv3(F.relu(self.conv2(y)))  # nothing is named that is not needed: a large volume fills memory
-        return F.relu(h + y)
+        y = self.conv3(F.relu(self.conv2(y))) + y  # no other name holds a map: a large volume fills the memory
+        return F.relu(y)
 
 
 class _Down(_Block):

@@ -18,6 +18,8 @@ from noisebook.inference import tiled
 from .counts import check_counts, pseudo_psnr
 from .network import UNet, cropped, mirrored
 
+_CACHE_PIXELS = 2**14
+
 
 def shares(log_rates: Tensor) -> Tensor:
     """The distribution of the next photon, for each image: softmax over channels and pixels, the same shape."""
@@ -125,9 +127,10 @@ def sample(
 
 
 def _next(model: nn.Module, photons: Tensor, dtype: torch.dtype) -> Tensor:
-    """The next photon's distribution, without gradients."""
+    """The next photon's distribution, without gradients; on a CPU for a few images at once, as fit its cache."""
+    few = max(1, _CACHE_PIXELS // photons[0].numel()) if photons.device.type == "cpu" else len(photons)
     with torch.no_grad(), torch.autocast(photons.device.type, dtype, enabled=dtype != torch.float32):
-        f = shares(model(photons))
+        f = torch.cat([shares(model(part)) for part in photons.split(few)])
     check_finite("rates", f)
     return f
 
