@@ -254,7 +254,9 @@ def data_check(path: Annotated[Path, typer.Argument(help="A DICOM file, or a fol
     from noisebook import dicom
 
     with refusals():
-        found = [("", (path,))] if path.is_file() else [(f" {s.description!r}", s.files) for s in dicom.scan(path)]
+        found = (
+            [("", (path,))] if path.is_file() else [(f" {s.description!r}", s.files) for s in dicom.scan(path).series]
+        )
     usable = 0
     for name, files in found:
         try:

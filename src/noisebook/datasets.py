@@ -156,13 +156,21 @@ def _files(folder: Path, kind: str) -> list[Path]:
     pattern = SERIES[kind]
     # The archive holds one series a folder, beside tens of thousands of projections: open only folders that can match.
     named = [f for f in sorted(folder.rglob("*")) if f.is_dir() and pattern.search(f.name)]
-    series = [entry for place in named or [folder] for entry in dicom.scan(place)]
+    series = [entry for place in named or [folder] for entry in _scan(place)]
     found = [s for s in series if pattern.search(s.description or s.files[0].parent.name)]
     if len(found) != 1:
         others = ", ".join(sorted({s.description or s.files[0].parent.name for s in series}))
         remedy = "GE scanners of the collection have no low-dose images; keep one series of each dose."
         raise error(str(folder), f"one series of {kind} images", f"{len(found)} among: {others}", remedy)
     return list(found[0].files)
+
+
+def _scan(folder: Path) -> tuple[dicom.SeriesFiles, ...]:
+    """The CT series below a folder; a damaged header is an error, as it may be a missing slice."""
+    contents = dicom.scan(folder)
+    if contents.damaged:
+        raise contents.damaged[0]
+    return contents.series
 
 
 def _check_same_grid(folder: Path, low: dicom.Series, label: dicom.Series) -> None:
