@@ -5,8 +5,9 @@ instance number), with the spacing in mm. Every fault raises ``ValueError`` nami
 was found and the remedy; no warning, message or traceback of the libraries below comes through. Nothing of a header
 that identifies a patient leaves this module.
 
-Read are plain, deflated, implicit and big-endian files, RLE, JPEG, JPEG-LS and JPEG 2000, one image a file or many in
-enhanced CT. pydicom: D. L. Mason, Med. Phys. 38 (2011), https://doi.org/10.1118/1.3611983; compressed syntaxes by GDCM.
+Read are plain, deflated, implicit and big-endian files, RLE, JPEG (lossy ones of 8 bits), JPEG-LS and JPEG 2000, one
+image a file or many in enhanced CT. pydicom: D. L. Mason, Med. Phys. 38 (2011), https://doi.org/10.1118/1.3611983;
+compressed syntaxes by GDCM.
 """
 
 from ._pixels import PADDING_HU
