@@ -335,4 +335,4 @@ def _tilted(headers: list[Header]) -> str:
     stated = max(abs(value) for header in headers for value in (header.numbers["GantryDetectorTilt"] or (0.0,)))
     if max(degrees, stated) <= TILT_DEG:
         return ""
-    return f"the gantry was tilted: the stack leans by {degrees:.1f} degrees, the header states {stated:.1f}"
+    return f"the stack leans by {degrees:.1f} degrees (gantry tilt; the header states {stated:.1f})"
