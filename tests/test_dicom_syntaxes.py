@@ -1,5 +1,7 @@
 """DICOM: every transfer syntax and multi-frame images give the same HU; hostile headers take no memory."""
 
+import subprocess
+import sys
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -14,7 +16,7 @@ from pydicom.sequence import Sequence
 from test_dicom import edited, images, write
 
 from noisebook import dicom
-from noisebook.dicom import _header
+from noisebook.dicom import _header, _pixels
 
 FILES = Path(pydicom.__file__).parent / "data" / "test_files"
 CT = {"SOPClassUID": pydicom.uid.CTImageStorage, "Modality": "CT", "RescaleSlope": 2, "RescaleIntercept": -1000}
@@ -278,3 +280,36 @@ def test_a_hostile_header_is_refused_before_memory_is_taken(
         assert tracemalloc.get_traced_memory()[1] < 100e6
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(("syntax", "marker"), [("JPEG lossless", b"\xff\xc3"), ("JPEG-LS", b"\xff\xf7")])
+def test_a_stream_that_kills_the_decoder_is_our_error(tmp_path: Path, syntax: str, marker: bytes) -> None:
+    """A code stream of 216 bits a sample, on which GDCM ends its process, is an error of ours that names the file."""
+    path = transcoded(smooth(tmp_path / "a"), tmp_path / "b.dcm", TRANSCODED[syntax])
+    data = bytearray(path.read_bytes())
+    data[data.index(marker) + 4] = 216
+    path.write_bytes(data)
+    direct = f"import pydicom; pydicom.dcmread({str(path)!r}).pixel_array"
+    assert subprocess.run([sys.executable, "-c", direct], capture_output=True, check=False).returncode < 0
+    with pytest.raises(ValueError, match=r"b\.dcm: expected decodable pixels \(JPEG.*, got none from the decoder"):
+        dicom.read_slice(path)
+
+
+def test_a_decoder_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decoder that does not answer in its time is ended, and the error states the time."""
+    monkeypatch.setattr(_pixels, "SECONDS", 0.001)
+    path = transcoded(smooth(tmp_path / "a"), tmp_path / "b.dcm", TRANSCODED["JPEG-LS"])
+    with pytest.raises(ValueError, match=r"got none from the decoder within 0\.001 s"):
+        dicom.read_slice(path)
+
+
+def test_one_decoder_serves_a_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All files of a compressed series are decoded by one process, in their order."""
+    started = []
+    start = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(a) or start(*a, **k))
+    (tmp_path / "b").mkdir()
+    for path in write(tmp_path / "a"):
+        transcoded(path, tmp_path / "b" / path.name, TRANSCODED["JPEG-LS"])
+    np.testing.assert_array_equal(dicom.read_series(tmp_path / "b").hu, images())
+    assert len(started) == 1

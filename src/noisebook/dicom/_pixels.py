@@ -6,7 +6,14 @@ HU are not inverted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import io
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -21,29 +28,71 @@ PADDING_HU = -1024.0
 """What pixels outside the field of view are set to: the lowest value of a 12-bit CT image."""
 VOID_HU = -1500.0
 """No reconstruction of matter goes below this; scanners write -2000 or -3024 outside the field of view."""
+SECONDS = 60
+"""How long the decoder may take for a frame."""
 REMEDY = "Fetch or export the file again; it may be damaged, or its syntax have no decoder here."
 
 
-def images(headers: Sequence[Header]) -> Iterator[np.ndarray]:
-    """Decode frames of one file: each ``(Y, X)`` float32 in HU, padding set to ``PADDING_HU``.
+def images(files: Iterable[Sequence[Header]]) -> Iterator[np.ndarray]:
+    """Decode frames of some files: each ``(Y, X)`` float32 in HU, padding set to ``PADDING_HU``.
 
     Args:
-        headers: Of the frames that are wanted.
+        files: For each file the headers of the frames that are wanted.
 
     Raises:
         ValueError: The pixels are missing, cut short, of another size, undecodable, or not finite in HU.
     """
-    first = headers[0]
-    ds = _opened(first)
-    for header in headers:
-        with door(header.path, f"decodable pixels ({header.syntax})", REMEDY):
-            found = _stream_size(ds, header)
-        if found not in (None, header.size):
-            raise error(header.name, "{} x {} compressed pixels".format(*header.size), "{} x {}".format(*found), REMEDY)
-        with door(header.path, f"decodable pixels ({header.syntax})", REMEDY):
-            stored = pixel_array(ds, index=header.frame)
-        check_shape(header.name, stored, header.size)
-        yield _hu(header, stored)
+    with ExitStack() as stack:
+        decoder = None
+        for headers in files:
+            ds = _opened(headers[0])
+            for header in headers:
+                with door(header.path, f"decodable pixels ({header.syntax})", REMEDY):
+                    found = _stream_size(ds, header)
+                if found not in (None, header.size):
+                    wanted = "{} x {} compressed pixels".format(*header.size)
+                    raise error(header.name, wanted, "{} x {}".format(*found), REMEDY)
+                if "JPEG" in header.syntax:
+                    decoder = decoder or stack.enter_context(_decoder())
+                    stored = _asked(decoder, header)
+                else:
+                    with door(header.path, f"decodable pixels ({header.syntax})", REMEDY):
+                        stored = pixel_array(ds, index=header.frame)
+                check_shape(header.name, stored, header.size)
+                yield _hu(header, stored)
+
+
+@contextmanager
+def _decoder() -> Iterator[subprocess.Popen[bytes]]:
+    """The program `_decoder`, started; its end is ours."""
+    command = [sys.executable, "-P", str(Path(__file__).with_name("_decoder.py"))]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _asked(process: subprocess.Popen[bytes], header: Header) -> np.ndarray:
+    """The stored values of a frame from the decoder's process."""
+    assert process.stdin is not None  # both are pipes
+    assert process.stdout is not None
+    timer = threading.Timer(SECONDS, process.kill)
+    timer.start()
+    try:
+        process.stdin.write(json.dumps([str(header.path), header.frame]).encode() + b"\n")
+        process.stdin.flush()
+        answer = process.stdout.read(int.from_bytes(process.stdout.read(8)))
+    except OSError:  # it has ended
+        answer = b""
+    finally:
+        timer.cancel()
+    if not answer:
+        expected = f"decodable pixels ({header.syntax})"
+        raise error(header.name, expected, f"none from the decoder within {SECONDS} s", REMEDY)
+    stored: np.ndarray = np.load(io.BytesIO(answer), allow_pickle=False)
+    return stored
 
 
 def _opened(header: Header) -> Dataset:

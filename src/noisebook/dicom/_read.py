@@ -282,11 +282,11 @@ def _decoded(headers: list[Header]) -> np.ndarray:
     for k, header in enumerate(headers):
         places.setdefault(header.path, []).append(k)
     hu: np.ndarray | None = None
-    for slots in places.values():
-        for k, image in zip(slots, images([headers[k] for k in slots]), strict=True):
-            if hu is None:  # after a first image was decoded: a damaged header may claim any size
-                hu = np.empty((len(headers), *image.shape), np.float32)
-            hu[k] = image
+    order = [k for slots in places.values() for k in slots]
+    for k, image in zip(order, images([headers[k] for k in slots] for slots in places.values()), strict=True):
+        if hu is None:  # after a first image was decoded: a damaged header may claim any size
+            hu = np.empty((len(headers), *image.shape), np.float32)
+        hu[k] = image
     assert hu is not None  # there is at least one image
     return hu
 
