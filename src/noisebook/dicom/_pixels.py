@@ -28,7 +28,7 @@ PADDING_HU = -1024.0
 """What pixels outside the field of view are set to: the lowest value of a 12-bit CT image."""
 VOID_HU = -1500.0
 """No reconstruction of matter goes below this; scanners write -2000 or -3024 outside the field of view."""
-SECONDS = 60
+SECONDS = 30
 """How long the decoder may take for a frame."""
 REMEDY = "Fetch or export the file again; it may be damaged, or its syntax have no decoder here."
 
