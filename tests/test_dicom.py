@@ -267,6 +267,11 @@ FAULTS = {
     "wrong unit": ({"RescaleType": "Z_EFF"}, "expected RescaleType HU, or none, got another unit"),
     "overflow": ({"RescaleSlope": "1e300"}, r"expected finite HU, got values that are not, with slope 1e\+300"),
     "NaN": ({"RescaleSlope": "nan"}, "expected RescaleSlope of 1 finite number, got nan"),
+    "too far": (
+        {"ImagePositionPatient": [0, 0, "1e300"]},
+        "expected ImagePositionPatient below 1e\\+06 mm, got 1e\\+300",
+    ),
+    "too long": ({"ImageOrientationPatient": ["1e200", 0, 0, 0, "1e200", 0]}, "expected ImageOrientationPatient below"),
     "too large": ({"Rows": 5000}, "expected at most 4096 rows and columns, got 5000 x 9"),
 }
 

@@ -102,3 +102,32 @@ def test_no_error_tells_a_patient(tmp_path: Path, fault: dict[str, object]) -> N
         dicom.read_slice(path)
     told = str(caught.value) + str(caught.value.__cause__)
     assert not [part for value in IDENTITY.values() for part in value.split("^") if part in told]
+
+
+def test_a_size_that_is_no_number_is_our_error(tmp_path: Path) -> None:
+    """Rows that a damaged header gives as NaN are an error of ours."""
+    path = write(tmp_path)[0]
+    ds = pydicom.dcmread(path)
+    del ds.Rows
+    ds.add_new("Rows", "FD", float("nan"))
+    ds.save_as(path)
+    with pytest.raises(ValueError, match=r"1-001\.dcm: expected a readable DICOM header"):
+        dicom.read_slice(path)
+
+
+def test_a_file_that_cannot_be_opened_is_our_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file without permission is an error that says so; a scan lists it among the damaged."""
+    refused, *_ = write(tmp_path)
+    opened = Path.open
+
+    def guarded(self: Path, *arguments: object, **options: object) -> object:
+        if self == refused:
+            raise PermissionError(13, "Permission denied")
+        return opened(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", guarded)
+    with pytest.raises(
+        ValueError, match=r"1-001\.dcm: expected a file that can be read, got PermissionError.*permissions"
+    ):
+        dicom.read_series(tmp_path)
+    assert len(dicom.scan(tmp_path).damaged) == 1

@@ -1,7 +1,7 @@
 """What a file or folder of DICOM images holds, what is left out and why, and which chapter can use it.
 
-A chapter is recommended only after its own loader has read what the chapter would read: for `linearized`, both doses of
-the patients that it takes, paired by position.
+A chapter is recommended only after its own loader has read what the chapter would read: for ``linearized``, both doses
+of the patients that it takes, paired by position.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from noisebook import datasets, dicom
 from noisebook.papers.linearized import grid_of, probe_pixel
 
 MARGIN = 32
-"""Pixels on each side of the probed one that the chapter `linearized` shows."""
+"""Pixels on each side of the probed one that the chapter ``linearized`` shows."""
 LABELS = ("full", "noise free")
 NEEDS = "linearized needs low and full dose of the same slices: PATIENT/…Low Dose Images…, PATIENT/…Full Dose Images…"
 Tell = Callable[[str], None]

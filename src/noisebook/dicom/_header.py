@@ -27,6 +27,8 @@ from noisebook._checks import error
 
 MAX_SIDE = 4096
 """Most rows or columns of an image; CT has 512 to 2048."""
+MAX_MM = 1e6
+"""No position, spacing or direction is larger."""
 MAX_INFLATED = 2**30
 """Most bytes that a deflated file may grow to."""
 REQUIRED = {
@@ -155,8 +157,12 @@ def dataset(path: Path, *, pixels: bool) -> Dataset:
 
 
 def has_magic(path: Path) -> bool:
-    """Whether the file has DICM at byte 128."""
-    with path.open("rb") as stream:
+    """Whether the file has DICM at byte 128.
+
+    Raises:
+        ValueError: It cannot be opened.
+    """
+    with door(path, "a file that can be read", "Check its permissions and its disk."), path.open("rb") as stream:
         return stream.read(132)[128:] == b"DICM"
 
 
@@ -207,6 +213,9 @@ def _header(path: Path, ds: Dataset, groups: Sequence[Dataset], frame: int, fram
     modality = str(ds.get("Modality") or "").strip()
     kinds = [str(part).strip() for keyword in ("ImageType", "FrameType") for part in _values(_find(groups, keyword))]
     syntax = ds.file_meta.get("TransferSyntaxUID")
+    numbers = {keyword: tuple(float(v) for v in _values(_find(groups, keyword))) for keyword in NUMBERS}
+    if not np.isfinite(numbers["Rows"] + numbers["Columns"]).all():
+        raise ValueError("an image without a size")
     return Header(
         path=path,
         frame=frame,
@@ -219,7 +228,7 @@ def _header(path: Path, ds: Dataset, groups: Sequence[Dataset], frame: int, fram
         syntax=_public(syntax, "an unknown transfer syntax") or "no transfer syntax",
         photometric=str(ds.get("PhotometricInterpretation") or "").strip(),
         rescale=str(_find(groups, "RescaleType") or "").strip(),
-        numbers={keyword: tuple(float(v) for v in _values(_find(groups, keyword))) for keyword in NUMBERS},
+        numbers=numbers,
     )
 
 
@@ -273,6 +282,8 @@ def checked(header: Header) -> Header:
             got = ", ".join(f"{v:g}" for v in numbers[keyword]) or "none"
             text = f"Without it neither HU nor mm are known. {remedy}"
             raise error(header.name, f"{keyword} of {length} finite number{'s' * (length > 1)}", got, text)
+        if "Rescale" not in keyword and np.abs(numbers[keyword]).max() > MAX_MM:
+            raise error(header.name, f"{keyword} below {MAX_MM:g} mm", max(numbers[keyword], key=abs), remedy)
     if numbers["RescaleSlope"] == (0.0,):
         raise error(header.name, "RescaleSlope other than zero", "0", remedy)
     if header.rescale not in ("", "HU"):

@@ -196,10 +196,10 @@ def _gather(folder: str | Path) -> tuple[list[list[Header]], dict[str, int], lis
     skipped: Counter[str] = Counter()
     damaged = []
     for file in files:
-        if not has_magic(file) and (file.suffix.lower() not in SUFFIXES or file.name.startswith(".")):
-            skipped["not DICOM"] += 1
-            continue
         try:
+            if not has_magic(file) and (file.suffix.lower() not in SUFFIXES or file.name.startswith(".")):
+                skipped["not DICOM"] += 1
+                continue
             headers = read(file)
             if headers[0].cut:
                 checked(headers[0])
