@@ -249,7 +249,7 @@ def test_a_folder_without_ct_images_says_what_it_holds(tmp_path: Path) -> None:
 
 FAULTS = {
     "wrong modality": ({"Modality": "MR"}, "expected modality CT, got MR"),
-    "unreadable modality": ({"Modality": "Jane Doe"}, "expected modality CT, got none, or not a modality"),
+    "unreadable modality": ({"Modality": "Jane Doe"}, "expected modality CT, got none, or not a modality. It is cut"),
     "no slope": ({"RescaleSlope": None}, "expected RescaleSlope of 1 finite number, got none"),
     "empty slope": ({"RescaleSlope": ""}, "expected RescaleSlope of 1 finite number, got none"),
     "zero slope": ({"RescaleSlope": 0}, "expected RescaleSlope other than zero, got 0"),

@@ -103,6 +103,8 @@ def test_a_single_image_gets_no_chapter_but_a_line_of_python() -> None:
     text = told(path)
     assert "CT: 1 x 512 x 512 pixels" in text
     assert "noisebook run" not in text
+    padded = (dicom.read_slice(path).hu == dicom.PADDING_HU).mean()
+    assert f"{padded:.1%} of the pixels are padding, or as low: -1024 HU" in text
     assert in_python(text).hu.shape == (1, 512, 512)
 
 

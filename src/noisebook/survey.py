@@ -72,6 +72,8 @@ def _series(title: str, files: Sequence[Path], tell: Tell) -> bool:
     shape = " x ".join(str(n) for n in images.hu.shape)
     spacing = " x ".join(f"{mm:.3g}" for mm in images.spacing_mm)
     tell(f"    CT: {shape} pixels (z, y, x) of {spacing} mm, {images.hu.min():.0f} to {images.hu.max():.0f} HU")
+    if padded := float((images.hu == dicom.PADDING_HU).mean()):
+        tell(f"    {padded:.1%} of the pixels are padding, or as low: {dicom.PADDING_HU:.0f} HU")
     for fault in images.faults:
         tell(f"    no volume: {fault}; its slices can be used one by one")
     return True

@@ -265,7 +265,8 @@ def checked(header: Header) -> Header:
     numbers, remedy = header.numbers, "Export the original images again."
     if header.modality != "CT":
         got = header.modality or "none, or not a modality"
-        raise error(header.name, "modality CT", got, "Leave this file out, or pass another series.")
+        text = "It is cut short: fetch it again." if header.cut else "Leave this file out, or pass another series."
+        raise error(header.name, "modality CT", got, text)
     if header.reason:
         raise error(header.name, "a CT image", header.reason, "Leave this file out.")
     if 0 in header.size:
