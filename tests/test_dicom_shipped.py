@@ -79,6 +79,12 @@ def test_the_shipped_files_as_one_folder_are_told_apart() -> None:
     assert contents.skipped["localizer"] == 2
 
 
+def test_a_dicomdir_is_called_so() -> None:
+    """A DICOMDIR that is given by name is refused as what it is."""
+    with pytest.raises(ValueError, match=r"DICOMDIR: expected a CT image, got DICOMDIR\. Leave this file out"):
+        dicom.read_slice(ROOT / "test_files" / "dicomdirtests" / "DICOMDIR")
+
+
 def test_no_outcome_tells_a_patient() -> None:
     """No message about a shipped file holds a name, id, birth date, institution or UID of its header."""
     keywords = ("PatientName", "PatientID", "PatientBirthDate", "InstitutionName", "StudyInstanceUID")

@@ -313,3 +313,11 @@ def test_one_decoder_serves_a_series(tmp_path: Path, monkeypatch: pytest.MonkeyP
         transcoded(path, tmp_path / "b" / path.name, TRANSCODED["JPEG-LS"])
     np.testing.assert_array_equal(dicom.read_series(tmp_path / "b").hu, images())
     assert len(started) == 1
+
+
+def test_a_series_larger_than_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames that claim more memory than the machine has are refused before it is taken."""
+    path = enhanced(tmp_path)
+    monkeypatch.setattr("os.sysconf", lambda name: 20)
+    with pytest.raises(ValueError, match=r"enhanced\.dcm: expected a series that fits into .* memory, got 3 images of"):
+        dicom.read_series([path])

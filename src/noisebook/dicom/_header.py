@@ -263,7 +263,7 @@ def _description(ds: Dataset) -> str:
 def checked(header: Header) -> Header:
     """The header; raises unless it is that of a CT image with everything that HU and mm need."""
     numbers, remedy = header.numbers, "Export the original images again."
-    if header.modality != "CT":
+    if header.modality != "CT" and header.reason != "DICOMDIR":
         got = header.modality or "none, or not a modality"
         text = "It is cut short: fetch it again." if header.cut else "Leave this file out, or pass another series."
         raise error(header.name, "modality CT", got, text)

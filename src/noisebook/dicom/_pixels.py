@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -66,8 +67,10 @@ def images(files: Iterable[Sequence[Header]]) -> Iterator[np.ndarray]:
 def _decoder() -> Iterator[subprocess.Popen[bytes]]:
     """The program `_decoder`, started; its end is ours."""
     command = [sys.executable, "-P", str(Path(__file__).with_name("_decoder.py"))]
+    # each thread of a numerical library would reserve a part of the little memory that the program allows itself
+    alone = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=alone) as process:
         try:
             yield process
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -285,10 +286,20 @@ def _decoded(headers: list[Header]) -> np.ndarray:
     order = [k for slots in places.values() for k in slots]
     for k, image in zip(order, images([headers[k] for k in slots] for slots in places.values()), strict=True):
         if hu is None:  # after a first image was decoded: a damaged header may claim any size
+            _check_memory(headers, image)
             hu = np.empty((len(headers), *image.shape), np.float32)
         hu[k] = image
     assert hu is not None  # there is at least one image
     return hu
+
+
+def _check_memory(headers: list[Header], image: np.ndarray) -> None:
+    """Raise if the stack is larger than this machine's memory: frames that compress to nothing may be many."""
+    wanted, memory = len(headers) * image.nbytes, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if wanted > memory:
+        got = f"{len(headers)} images of {wanted / 1e9:.3g} GB in all"
+        expected = f"a series that fits into {memory / 1e9:.3g} GB of memory"
+        raise error(str(headers[0].path), expected, got, "Pass the files of a part of it.")
 
 
 def _check_agreement(headers: list[Header]) -> None:
