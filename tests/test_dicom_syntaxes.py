@@ -291,7 +291,7 @@ def test_a_stream_that_kills_the_decoder_is_our_error(tmp_path: Path, syntax: st
     path.write_bytes(data)
     direct = f"import pydicom; pydicom.dcmread({str(path)!r}).pixel_array"
     assert subprocess.run([sys.executable, "-c", direct], capture_output=True, check=False).returncode < 0
-    with pytest.raises(ValueError, match=r"b\.dcm: expected decodable pixels \(JPEG.*, got none from the decoder"):
+    with pytest.raises(ValueError, match=r"b\.dcm: expected decodable pixels \(JPEG.*, got nothing from the decoder"):
         dicom.read_slice(path)
 
 
@@ -299,7 +299,7 @@ def test_a_decoder_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Monke
     """A decoder that does not answer in its time is ended, and the error states the time."""
     monkeypatch.setattr(_pixels, "SECONDS", 0.001)
     path = transcoded(smooth(tmp_path / "a"), tmp_path / "b.dcm", TRANSCODED["JPEG-LS"])
-    with pytest.raises(ValueError, match=r"got none from the decoder within 0\.001 s"):
+    with pytest.raises(ValueError, match=r"got nothing from the decoder, which failed or took more than 0\.001 s"):
         dicom.read_slice(path)
 
 

@@ -92,8 +92,8 @@ def _asked(process: subprocess.Popen[bytes], header: Header) -> np.ndarray:
     finally:
         timer.cancel()
     if not answer:
-        expected = f"decodable pixels ({header.syntax})"
-        raise error(header.name, expected, f"none from the decoder within {SECONDS} s", REMEDY)
+        got = f"nothing from the decoder, which failed or took more than {SECONDS} s"
+        raise error(header.name, f"decodable pixels ({header.syntax})", got, REMEDY)
     stored: np.ndarray = np.load(io.BytesIO(answer), allow_pickle=False)
     return stored
 
