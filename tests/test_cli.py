@@ -11,7 +11,7 @@ import pytest
 from tiny_notebook import WRITE, install, tiny
 from typer.testing import CliRunner
 
-from noisebook import _paths, chapters, cli, dicom, embedded
+from noisebook import _paths, chapters, cli, embedded
 
 SMOKE = ("data", "make", "--recipe", "smoke")
 HEAVY = ("torch", "numpy", "papermill", "nbformat", "yaml", "matplotlib", "pydicom")
@@ -185,17 +185,15 @@ def test_data_are_made_once_and_listed(book):
     assert folder == book / "cache" / "data" / embedded.SMOKE.id
 
 
-def test_data_check_tells_what_a_folder_holds(book):
-    """A file or folder is described by size and spacing, with the commands that use it; an empty folder is refused."""
-    shown = call("data", "check", str(dicom.shipped_example()))
-    assert "1 x 512 x 512 pixels (z, y, x)" in shown
-    assert "noisebook list linearized" in shown
+def test_data_check_hands_on_and_ends_with_what_was_found(book):
+    """A folder that can be used ends with 0, a broken file with 1, an empty folder and a missing one with 2."""
     folder = call(*SMOKE).strip()
-    assert "CT series 'Low Dose Images (simulated)': 1 x 128 x 128 pixels" in call("data", "check", folder)
+    assert "The chapter linearized can use it:" in call("data", "check", folder)
     (book / "broken.dcm").write_bytes(b"no image")
-    assert "series cannot be used: " in call("data", "check", "broken.dcm", status=1)
+    assert "cannot be used: broken.dcm: expected a DICOM file" in call("data", "check", "broken.dcm", status=1)
     (book / "empty").mkdir()
     assert "noisebook: " in call("data", "check", "empty", status=2)
+    assert "noisebook: nowhere: expected a folder, got nothing there" in call("data", "check", "nowhere", status=2)
 
 
 def test_the_lists_of_the_registry(book):

@@ -12,11 +12,11 @@ LEVELS = {
     1: "photons phantoms dicom ct jacobian inference metrics",
     2: "datasets embedded weights figures training studies",
     3: "papers",
-    4: "chapters cli",
+    4: "chapters survey cli",
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names.split()}
 BASE = ("_checks", "_paths")  # everything may import these, they import nothing of ours
-SIDEWAYS = {("cli", "chapters")}  # the command is the door to the runner
+SIDEWAYS = {("cli", "chapters"), ("cli", "survey")}  # the command is the door to the runner and to the survey
 DOORS = {"pydicom": "dicom", "gdcm": "dicom", "matplotlib": "figures", "bokeh": "figures"}
 DOORS["lightning_fabric"] = "training"
 

@@ -246,38 +246,20 @@ def data_make(
 
 @data_app.command("check")
 def data_check(path: Annotated[Path, typer.Argument(help="A DICOM file, or a folder of them.")]) -> None:
-    """Say what a file or folder of your own holds, and which chapter can use it.
+    """Say what a file or folder of your own holds, what is left out and why, and which chapter can use it.
+
+    Every image is decoded; a chapter is named only if its own loader has read what it needs. If no series can
+    be used, the status is 1.
 
     \b
+    noisebook data check LDCT-and-Projection-data
     noisebook data check LDCT-and-Projection-data/L248
     """
-    from noisebook import dicom
+    from noisebook import survey
 
     with refusals():
-        found = [("", (path,))] if path.is_file() else [(f" {s.description!r}", s.files) for s in dicom.scan(path)]
-    usable = 0
-    for name, files in found:
-        try:
-            images = dicom.read_series(files)
-        except ValueError as refused:
-            typer.echo(f"series{name} cannot be used: {refused}")
-            continue
-        usable += 1
-        shape = " x ".join(str(n) for n in images.hu.shape)
-        spacing = " x ".join(f"{mm:.3g}" for mm in images.spacing_mm)
-        typer.echo(f"CT series{name}: {shape} pixels (z, y, x) of {spacing} mm")
-    if not usable:
-        raise SystemExit(1)
-    typer.echo("The chapter linearized reads CT; see its parameters, then run it:")
-    typer.echo("    noisebook list linearized")
-    for parameter in _data_parameters("linearized"):
-        typer.echo(f"    noisebook run linearized -p {parameter}={path} --out results")
-
-
-def _data_parameters(chapter: str) -> list[str]:
-    """The parameters of a chapter that name a place on disk."""
-    known = chapters.parameters(chapter) if chapter in chapters.names() else {}
-    return [name for name in known if chapters.is_place(name)]
+        if not survey.survey(path, typer.echo):
+            raise SystemExit(1)
 
 
 def _paper(chapter: str, attribute: str) -> Any:

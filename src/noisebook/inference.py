@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noisebook._checks import check_finite, check_positive, check_rank, error
+from noisebook._checks import check_finite, check_positive, check_rank, check_tensor, error, model_takes
 
 
 def tiled(model: nn.Module, image: Tensor, *, tile: int, halo: int, stride: int = 1) -> Tensor:
@@ -25,8 +25,10 @@ def tiled(model: nn.Module, image: Tensor, *, tile: int, halo: int, stride: int 
         (B, C', Y, X).
 
     Raises:
-        ValueError: If ``tile`` or ``halo`` is not a multiple of ``stride``, or the image is not finite or too small.
+        ValueError: If ``tile`` or ``halo`` is not a multiple of ``stride``, or the image is no floating tensor, not
+            finite, too small, or not what the model takes.
     """
+    check_tensor("image", image)
     check_rank("image", image, 4, "(B, C, Y, X)")
     check_finite("image", image)
     check_positive("stride", stride)
@@ -44,7 +46,8 @@ def tiled(model: nn.Module, image: Tensor, *, tile: int, halo: int, stride: int 
             for left in range(0, padded.shape[3], tile):
                 up, back = min(halo, top), min(halo, left)
                 crop = padded[:, :, top - up : top + tile + halo, left - back : left + tile + halo]
-                part = model(crop)[:, :, up : up + tile, back : back + tile]
+                with model_takes(crop):
+                    part = model(crop)[:, :, up : up + tile, back : back + tile]
                 if output is None:
                     output = part.new_empty(*part.shape[:2], *padded.shape[2:])
                 output[:, :, top : top + tile, left : left + tile] = part

@@ -11,13 +11,15 @@ import math
 import numpy as np
 from skimage import metrics as _skimage
 
-from noisebook._checks import check_finite, check_positive, check_rank, check_shape, error
+from noisebook._checks import check_finite, check_positive, check_rank, check_real, check_shape, error
 
 SSIM_WINDOW = 11
 """Side of the Gaussian window of `ssim`, in pixels."""
 
 
 def _check_pair(image: np.ndarray, reference: np.ndarray) -> None:
+    check_real("image", image)
+    check_real("reference", reference)
     if not image.size:
         raise error("image", "at least one pixel", f"shape {image.shape}")
     check_shape("reference", reference, image.shape)
@@ -80,6 +82,7 @@ def elongation(covariance: np.ndarray, along: tuple[float, float]) -> float:
 
     Source: claim L10; the definition is ours.
     """
+    check_real("covariance", covariance)
     check_rank("covariance", covariance, 2, "(Y, X)")
     check_finite("covariance", covariance)
     if not all(side % 2 for side in covariance.shape):
