@@ -5,8 +5,10 @@
 compared first, on the very bytes that are then parsed. This module holds no model class.
 """
 
+from noisebook._registry import Embedded, External, embedded, external, metadata
+
 from ._files import into, load, register, save
-from ._registry import Embedded, External, check_registry, embedded, external, metadata, model_card
+from ._registry import check_registry, model_card
 
 __all__ = [
     "Embedded",

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from noisebook import _paths
 from noisebook._checks import check_finite, error
+from noisebook._registry import Embedded, embedded, external, metadata
 
-from ._registry import HEADER, Embedded, embedded, external, metadata, problems_of_embedded
+from ._registry import HEADER, problems_of_embedded
 
 Module = TypeVar("Module", bound=torch.nn.Module)
 
