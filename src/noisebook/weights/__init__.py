@@ -1,16 +1,19 @@
 """Weights: the registry of every file that a result depends on, and loading that verifies before it opens.
 
 ``data/registry.yaml`` holds two tables: ``embedded``, the small networks trained here and kept in ``data/weights``, and
-``external``, the files of others. Only safetensors files are opened, a format that holds no code; size and sha256 are
-compared first, on the very bytes that are then parsed. This module holds no model class.
+``external``, the files of others. Ours are safetensors files, a format that holds no code; those of others may also be
+PyTorch's, which ``read`` opens without running anything in them. Size and sha256 are compared first, on the very bytes
+that are then parsed. This module holds no model class.
 """
 
 from noisebook._registry import Embedded, External, embedded, external, metadata
 
 from ._files import into, load, register, save
+from ._open import Checkpoint, read
 from ._registry import check_registry, model_card
 
 __all__ = [
+    "Checkpoint",
     "Embedded",
     "External",
     "check_registry",
@@ -20,6 +23,7 @@ __all__ = [
     "load",
     "metadata",
     "model_card",
+    "read",
     "register",
     "save",
 ]

@@ -14,17 +14,19 @@ import torch
 import yaml
 from torch import Tensor
 
-from noisebook import _paths
+from noisebook import _paths, archives
 from noisebook._checks import check_finite, error
 from noisebook._registry import Embedded, embedded, external, metadata
 
+from ._open import mismatches, parse, read
 from ._registry import HEADER, problems_of_embedded
 
+WRITE = "Write it with noisebook.weights.save."
 Module = TypeVar("Module", bound=torch.nn.Module)
 
 
 def load(id: str, data: Path = _paths.DATA) -> dict[str, Tensor]:
-    """Load an embedded network's weights, verified before they are parsed.
+    """Load a network's weights, verified before they are parsed: one that ships with the book, or a fetched one.
 
     Args:
         id: Of the network, as ``noisebook weights list`` shows it.
@@ -34,8 +36,11 @@ def load(id: str, data: Path = _paths.DATA) -> dict[str, Tensor]:
         Tensors by name, floating ones as float32, on the CPU.
 
     Raises:
-        ValueError: Unknown id; file missing, of another size or sha256, or no safetensors file.
+        ValueError: Unknown id; file missing, not fetched, of another size or sha256, or no weights file; see ``read``.
     """
+    if id in archives.fetchable(data):
+        path, sha256 = archives.verified(id, data)
+        return _as_float32(read(path, sha256=sha256).state)
     entry = metadata(id, data)
     path = data / "weights" / entry.file
     remedy = "Restore it: git checkout data/weights, or install the wheel again."
@@ -47,9 +52,7 @@ def load(id: str, data: Path = _paths.DATA) -> dict[str, Tensor]:
     digest = hashlib.sha256(content).hexdigest()
     if digest != entry.sha256:
         raise error(str(path), f"sha256 {entry.sha256}", digest, remedy)
-    return {
-        name: value.float() if value.is_floating_point() else value for name, value in _parse(content, path).items()
-    }
+    return _as_float32(parse(content, path, WRITE))
 
 
 def into(module: Module, state: Mapping[str, Tensor]) -> Module:
@@ -66,17 +69,7 @@ def into(module: Module, state: Mapping[str, Tensor]) -> Module:
         ValueError: Names missing or left over, or tensors of another shape; they are named and the module is unchanged.
     """
     wanted = module.state_dict()
-    faults = {
-        "missing": sorted(wanted.keys() - state.keys()),
-        "left over": sorted(state.keys() - wanted.keys()),
-        "of another shape": [
-            f"{name} {tuple(state[name].shape)} for {tuple(wanted[name].shape)}"
-            for name in sorted(wanted.keys() & state.keys())
-            if state[name].shape != wanted[name].shape
-        ],
-    }
-    found = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in faults.items() if names)
-    if found:
+    if found := mismatches(state, wanted, types=False):
         remedy = "The weights belong to another architecture or width: see noisebook.weights.metadata(id).config."
         raise error("state", f"the {len(wanted)} tensors of {type(module).__name__}", found, remedy)
     module.load_state_dict(dict(state), strict=True)
@@ -157,7 +150,7 @@ def register(
     except yaml.YAMLError:
         raise error("config", "plain numbers, strings, booleans and lists of them", repr(config)) from None
     content = path.read_bytes()
-    values = {name: value for name, value in _parse(content, path).items() if value.is_floating_point()}
+    values = {name: value for name, value in parse(content, path, WRITE).items() if value.is_floating_point()}
     entry = Embedded(
         id=id,
         chapter=chapter,
@@ -184,16 +177,8 @@ def register(
     return entry
 
 
-def _parse(content: bytes, path: Path) -> dict[str, Tensor]:
-    try:
-        return dict(safetensors.torch.load(content))
-    except Exception as problem:  # whatever a damaged header makes the parser raise
-        got = f"{type(problem).__name__} while parsing"
-        raise error(str(path), "a safetensors file", got, "Write it with noisebook.weights.save.") from None
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+def _as_float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -105,6 +105,9 @@ def _problems_of_external(entry: External, ours: set[str]) -> list[str]:
     faults = {
         f"kind is {entry.kind!r}, not data or weights": entry.kind not in ("data", "weights"),
         f"archive is {entry.archive!r}, not one of {', '.join(ARCHIVES)}": entry.archive not in ARCHIVES,
+        "record is no number of Zenodo": entry.archive == "zenodo" and not (entry.record or "").isdecimal(),
+        f"file {entry.file!r} is no plain name": entry.archive != "package"
+        and bool(set(entry.file or "") & set("/\\")),
         "neither record nor doi": not (entry.record or entry.doi),
         "doi does not start with 10.": bool(entry.doi) and not re.match(r"10\.\d{4,}/", entry.doi or ""),
         "sha256 is not 64 hexadecimal digits": not re.fullmatch("[0-9a-f]{64}", entry.sha256 or "0" * 64),
