@@ -136,7 +136,7 @@ def _torch(content: bytes, path: Path, like: Mapping[str, Tensor] | None) -> Che
 
 def _pickle(content: bytes, path: Path) -> bytes:
     """The pickle of a file of PyTorch, after a look at the archive: not compressed, no more than it can hold, whole."""
-    if not zipfile.is_zipfile(io.BytesIO(content)):
+    if content[:4] != b"PK\x03\x04":
         kind = "a bare pickle, a program that opening would run" if content[:1] == b"\x80" else "something else"
         raise error(str(path), "a zip archive, as torch.save writes it", kind, TRUSTED)
     try:
@@ -154,10 +154,8 @@ def _pickle(content: bytes, path: Path) -> bytes:
                 got = f"{len(pickles)} in {len(members)} members"
                 raise error(str(path), f"one data.pkl of at most {MAX_PICKLE_BYTES} bytes", got, TRUSTED)
             return archive.read(pickles[0])
-    except ValueError:
-        raise
     except Exception as problem:  # whatever a damaged archive makes the reader raise
-        raise error(str(path), "a whole zip archive", f"{type(problem).__name__}: {problem}", DAMAGED) from None
+        raise _told(problem, path, "a whole zip archive") from None
 
 
 def _check_pickle(program: bytes, path: Path) -> None:
@@ -173,12 +171,15 @@ def _check_pickle(program: bytes, path: Path) -> None:
             if imported is not None and not (operation.name == "GLOBAL" and TENSORS_NEED.fullmatch(str(imported))):
                 got = f"a pickle that asks to run {str(imported).replace(' ', '.')[:200]}"
                 raise error(str(path), "tensors and plain values only", got, TRUSTED)
-    except ValueError as problem:
-        if str(path) in str(problem):
-            raise
-        raise error(str(path), "a whole pickle", str(problem)[:200], DAMAGED) from None
     except Exception as problem:  # whatever a damaged pickle makes the reader raise
-        raise error(str(path), "a whole pickle", type(problem).__name__, DAMAGED) from None
+        raise _told(problem, path, "a whole pickle") from None
+
+
+def _told(problem: Exception, path: Path, expected: str) -> Exception:
+    """An error of ours as it is, and one of a reader's as one of ours."""
+    if isinstance(problem, ValueError) and str(problem).startswith(str(path)):
+        return problem
+    return error(str(path), expected, f"{type(problem).__name__}: {str(problem)[:200]}", DAMAGED)
 
 
 def _load(content: bytes, path: Path, device: str) -> Checkpoint:
