@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -105,6 +106,26 @@ def clean(names: Names = None) -> None:
         chosen = _chosen(names, {name: entry.chapter for name, entry in archives.fetchable().items()})
         for path in archives.clean(chosen):
             typer.echo(f"removed {path}")
+
+
+@app.command()
+def deposit(
+    out: Annotated[Path | None, typer.Option(help="Folder [default: build/deposit].", show_default=False)] = None,
+) -> None:
+    """Write the folder that a maintainer uploads to Zenodo: weights, model cards, licences, checksums (in a clone).
+
+    \b
+    noisebook weights deposit
+    """
+    root = _paths.clone()
+    if root is None:
+        typer.echo("noisebook: deposit needs a clone of the repository, for its licences and authors", err=True)
+        raise SystemExit(2)
+    from noisebook import weights
+
+    with refusals():
+        for file in weights.deposit(out or root / "build" / "deposit", root):
+            typer.echo(file)
 
 
 def _chosen(names: list[str] | None, chapters: dict[str, str]) -> list[str]:

@@ -8,6 +8,7 @@ that are then parsed. This module holds no model class.
 
 from noisebook._registry import Embedded, External, embedded, external, metadata
 
+from ._deposit import deposit
 from ._files import into, load, register, save
 from ._open import Checkpoint, read
 from ._registry import check_registry, model_card
@@ -17,6 +18,7 @@ __all__ = [
     "Embedded",
     "External",
     "check_registry",
+    "deposit",
     "embedded",
     "external",
     "into",
