@@ -241,13 +241,17 @@ def interrupt(there: Zenodo, moment: float, sent: signal.Signals) -> int:
 
 
 def test_kill_at_ten_moments(there: Zenodo, tmp_path: Path) -> None:
-    """Killed with -9 at ten moments, the fetch leaves an untouched cache and no process; the next one completes."""
+    """Killed with -9 at ten moments, a fetch leaves no file under its name, and no process; the next one completes.
+
+    What it may leave is a private folder, where zenodo-get ended in the very moment; the next fetch removes it.
+    """
     for moment in MOMENTS:
         assert interrupt(there, moment, signal.SIGKILL) == -signal.SIGKILL
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 5
         while (left := tree(tmp_path)) != ["cache/fetched/.lock"] and time.monotonic() < deadline:
             time.sleep(0.02)  # zenodo-get ends when it sees that its parent has
-        assert left == ["cache/fetched/.lock"], moment
+        assert moment > 0.9 or left == ["cache/fetched/.lock"], moment
+        assert {name.split("/")[2][:7] for name in left} <= {".lock", ".fetch-"}
         there.at = lambda fraction: None
     assert fetch().returncode == 0
     assert_whole(tmp_path)

@@ -11,11 +11,16 @@ import typer
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Turn a refused input into one line on standard error and exit status 2."""
+    """Turn a refused input, or a disk that refuses, into one line on standard error and exit status 2."""
     try:
         yield
     except ValueError as refused:
         typer.echo(f"noisebook: {refused}", err=True)
+        raise SystemExit(2) from None
+    except OSError as refused:
+        reason = str(refused).strip().splitlines()[-1]  # pydicom puts a whole traceback before it
+        remedy = "Make room, or choose another folder; NOISEBOOK_CACHE names that of the cache."
+        typer.echo(f"noisebook: expected a place that can be read and written, got {reason}. {remedy}", err=True)
         raise SystemExit(2) from None
 
 

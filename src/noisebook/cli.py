@@ -202,7 +202,7 @@ def data_make(
 
     Chapters do it by themselves when they need it. The folder is printed.
     """
-    import shutil
+    import tempfile
 
     from noisebook import embedded
 
@@ -210,8 +210,11 @@ def data_make(
         chosen = embedded.named(recipe)
     present = _paths.cache() / "data" / chosen.id
     if again and present.is_dir():
-        shutil.rmtree(present)
-    typer.echo(embedded.embedded_ct(chosen, progress=sys.stderr.isatty()))
+        # under another name first: half a folder must not look like data
+        with refusals(), tempfile.TemporaryDirectory(dir=present.parent, prefix=f".{present.name}-") as old:
+            present.rename(Path(old) / "old")
+    with refusals():
+        typer.echo(embedded.embedded_ct(chosen, progress=sys.stderr.isatty()))
 
 
 @data_app.command("check")

@@ -241,17 +241,9 @@ def _pins() -> dict[str, Known]:
 
 
 def _pin(final: Path, pin: Known, tell: Callable[[str], object]) -> None:
-    """Enter a file into the pins: written whole under another name, then renamed."""
+    """Enter a file into the pins."""
     pins = {key: asdict(other) for key, other in (_pins() | {_key(final): pin}).items()}
-    with tempfile.NamedTemporaryFile("w", dir=folder(), prefix=PRIVATE, delete=False, encoding="utf-8") as stream:
-        try:
-            stream.write(json.dumps(pins, indent=1, sort_keys=True) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-            Path(stream.name).replace(folder() / PINS)
-        except BaseException:
-            Path(stream.name).unlink(missing_ok=True)
-            raise
+    _paths.write_whole(folder() / PINS, (json.dumps(pins, indent=1, sort_keys=True) + "\n").encode())
     tell(f"{final.name}: pinned at first use, sha256 {pin.sha256}, {pin.size} bytes, md5 {pin.md5}")
 
 
@@ -269,5 +261,7 @@ def _only_process(tell: Callable[[str], object]) -> Iterator[None]:
             tell("another process is fetching; waiting for it")
             fcntl.flock(lock, fcntl.LOCK_EX)
         for left in folder().glob(f"{PRIVATE}*"):
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+            shutil.rmtree(left, ignore_errors=True)
+        for unfinished in folder().glob(f".{PINS}.*"):
+            unfinished.unlink(missing_ok=True)
         yield

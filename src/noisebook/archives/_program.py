@@ -7,6 +7,7 @@ taken from the environment, so that it stands in no list of processes.
 
 import os
 import runpy
+import select
 import shutil
 import sys
 import threading
@@ -27,7 +28,11 @@ def main() -> None:
     if token := os.environ.get("ZENODO_ACCESS_TOKEN"):
         sys.argv += ["--access-token", token]
     threading.Thread(target=end_with_parent, args=(folder,), daemon=True).start()
-    runpy.run_module("zenodo_get", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module("zenodo_get", run_name="__main__", alter_sys=True)
+    finally:
+        if select.select([0], [], [], 0)[0]:  # the parent ended in the meantime
+            end_with_parent(folder)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -100,7 +99,7 @@ def save(state: Mapping[str, Tensor], path: str | Path, *, half: bool = False) -
         check_finite(name, stored[name])
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, safetensors.torch.save(stored))
+    _paths.write_whole(path, safetensors.torch.save(stored))
     return path
 
 
@@ -173,19 +172,9 @@ def register(
     entries = sorted([*(other for other in embedded(data) if other.id != id), entry], key=lambda e: e.id)
     tables = {"embedded": [asdict(e) for e in entries], "external": [asdict(e) for e in external(data)]}
     text = HEADER + yaml.safe_dump(tables, sort_keys=False, allow_unicode=True, width=110)
-    _replace(data / "registry.yaml", text.encode())
+    _paths.write_whole(data / "registry.yaml", text.encode())
     return entry
 
 
 def _as_float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write under another name in the same folder, then rename: never half a file under the final name."""
-    work = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        work.write_bytes(content)
-        work.replace(path)
-    finally:
-        work.unlink(missing_ok=True)
