@@ -250,7 +250,7 @@ def test_kill_at_ten_moments(there: Zenodo, tmp_path: Path) -> None:
         deadline = time.monotonic() + 5
         while (left := tree(tmp_path)) != ["cache/fetched/.lock"] and time.monotonic() < deadline:
             time.sleep(0.02)  # zenodo-get ends when it sees that its parent has
-        assert moment > 0.9 or left == ["cache/fetched/.lock"], moment
+        assert moment > 0.8 or left == ["cache/fetched/.lock"], moment
         assert {name.split("/")[2][:7] for name in left} <= {".lock", ".fetch-"}
         there.at = lambda fraction: None
     assert fetch().returncode == 0
