@@ -85,6 +85,19 @@ def test_a_whole_fetch_is_verified_and_pinned_and_not_repeated(there: Zenodo, tm
     assert len(there.requests) == asked
 
 
+def test_the_growing_file_is_shown(there: Zenodo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With progress asked for, name and bytes stand on standard error while the file comes; without, nothing does."""
+    there.at = lambda fraction: time.sleep(0.06)
+    archives.fetch(ID)
+    assert capsys.readouterr() == ("", "")
+    archives.clean([ID])
+    archives.fetch(ID, progress=True)
+    shown = capsys.readouterr().err
+    assert FILE in shown
+    assert re.search(r"[1-9][0-9.]*k?B?/102k", shown)
+    assert_whole(tmp_path)
+
+
 def test_an_unknown_authority_is_refused(there: Zenodo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """TLS is verified: without the test authority nothing is fetched."""
     trustme.CA().cert_pem.write_to_path(str(tmp_path / "other.pem"))

@@ -66,7 +66,18 @@ def test_every_command_has_a_help(command):
     assert len(call(command, "--help")) > 100
 
 
-@pytest.mark.parametrize("arguments", [("run",), ("train",), ("claims",), ("data", "check"), ("list",)])
+EXAMPLES = [
+    ("run",),
+    ("train",),
+    ("claims",),
+    ("data", "check"),
+    ("list",),
+    ("weights", "fetch"),
+    ("weights", "verify"),
+]
+
+
+@pytest.mark.parametrize("arguments", EXAMPLES)
 def test_help_shows_examples(arguments):
     """The help of a command that takes arguments holds an example of it."""
     assert f"noisebook {' '.join(arguments)} " in call(*arguments, "--help")

@@ -54,7 +54,7 @@ def fetch(
     from noisebook import archives
 
     with refusals():
-        for name in _chosen(names, {name: entry.chapter for name, entry in archives.fetchable().items()}):
+        for name in _chosen(names, _of_others()):
             show_progress = sys.stderr.isatty()
             path = archives.fetch(name, retries=retries, pause_s=pause, progress=show_progress, tell=_tell)
             typer.echo(path)
@@ -71,9 +71,8 @@ def verify(names: Names = None) -> None:
     from noisebook import _registry, archives
 
     with refusals():
-        ours, others = {entry.id: entry for entry in _registry.embedded()}, archives.fetchable()
-        chapters = {name: entry.chapter for name, entry in (ours | others).items()}
-        chosen = _chosen(names, chapters)
+        ours, others = {entry.id: entry for entry in _registry.embedded()}, _of_others()
+        chosen = _chosen(names, {name: entry.chapter for name, entry in ours.items()} | others)
     wrong = 0
     for name in chosen:
         if name in others and not names and not archives.place(name).is_file():
@@ -103,7 +102,7 @@ def clean(names: Names = None) -> None:
     from noisebook import archives
 
     with refusals():
-        chosen = _chosen(names, {name: entry.chapter for name, entry in archives.fetchable().items()})
+        chosen = _chosen(names, _of_others())
         for path in archives.clean(chosen):
             typer.echo(f"removed {path}")
 
@@ -126,6 +125,13 @@ def deposit(
     with refusals():
         for file in weights.deposit(out or root / "build" / "deposit", root):
             typer.echo(file)
+
+
+def _of_others() -> dict[str, str]:
+    """The networks that can be fetched: id and chapter."""
+    from noisebook import archives
+
+    return {name: entry.chapter for name, entry in archives.fetchable().items() if entry.kind == "weights"}
 
 
 def _chosen(names: list[str] | None, chapters: dict[str, str]) -> list[str]:

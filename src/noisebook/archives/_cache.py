@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -253,6 +252,8 @@ def _only_process(tell: Callable[[str], object]) -> Iterator[None]:
 
     What processes that were killed left behind is removed first.
     """
+    import fcntl
+
     folder().mkdir(parents=True, exist_ok=True)
     with (folder() / ".lock").open("w") as lock:
         try:

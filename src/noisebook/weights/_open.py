@@ -12,6 +12,7 @@ import hashlib
 import io
 import pickletools
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -161,8 +162,10 @@ def _pickle(content: bytes, path: Path) -> bytes:
 def _check_pickle(program: bytes, path: Path) -> None:
     """Raise if a pickle would import anything that tensors do not need; it is read, not run."""
     words = ["", ""]
+    protocol: object = None
     try:
         for operation, argument, _ in pickletools.genops(program):
+            protocol = argument if operation.name == "PROTO" else protocol
             if "UNICODE" in operation.name:
                 words = [words[1], str(argument)]
             imported = argument if operation.name == "GLOBAL" else None
@@ -171,6 +174,8 @@ def _check_pickle(program: bytes, path: Path) -> None:
             if imported is not None and not (operation.name == "GLOBAL" and TENSORS_NEED.fullmatch(str(imported))):
                 got = f"a pickle that asks to run {str(imported).replace(' ', '.')[:200]}"
                 raise error(str(path), "tensors and plain values only", got, TRUSTED)
+        if protocol != 2:
+            raise error(str(path), "a pickle of protocol 2, as torch.save writes it", protocol, TRUSTED)
     except Exception as problem:  # whatever a damaged pickle makes the reader raise
         raise _told(problem, path, "a whole pickle") from None
 
@@ -184,7 +189,9 @@ def _told(problem: Exception, path: Path, expected: str) -> Exception:
 
 def _load(content: bytes, path: Path, device: str) -> Checkpoint:
     try:
-        found = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch to itself, about its own storages
+            found = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
     except Exception as problem:  # whatever a damaged file makes the loader raise
         got = f"{type(problem).__name__}: {str(problem)[:200]}"
         raise error(str(path), "tensors that weights_only=True can load", got, TRUSTED) from None
