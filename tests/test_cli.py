@@ -122,6 +122,13 @@ def test_run_tells_the_cost_and_the_place(book):
     chapters.gate(book / "results" / "tiny.ipynb")
 
 
+def test_the_claims_of_a_run_that_did_not_end_are_not_shown(book):
+    """Where the mark of completion is missing, as after a kill, the command says what to do instead."""
+    call("run", "tiny", "--out", "results")
+    (book / "results" / "tiny" / "run.json").unlink()
+    assert call("claims", "results") == "## tiny\n\nIts run did not end: noisebook run tiny\n\n"
+
+
 def test_a_failed_run_shows_the_cell_and_ends_with_one(book):
     """The failing cell, its error and the notebook so far are named; the status is 1."""
     (book / "notebooks" / "tiny.ipynb").write_text(json.dumps(tiny(WRITE, "1 / 0")))

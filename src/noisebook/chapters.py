@@ -236,6 +236,11 @@ def run(
     return _finish(Run(out / f"{chapter}.ipynb", seconds, _peak_memory_gb()), done, partial, chosen, preset)
 
 
+def interrupted(results: Path) -> bool:
+    """Whether a folder of results is of a run that did not end; one that plain papermill made is not."""
+    return (results / LOG).is_file() and not (results / MARK).is_file()
+
+
 def clear(chapter: str, out: Path) -> None:
     """Remove what an earlier run of a chapter left in ``out``; a folder that no run made is left alone."""
     for name in (f"{chapter}.ipynb", f"{chapter}.failed.ipynb", f"{chapter}.partial.ipynb"):

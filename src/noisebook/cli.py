@@ -178,6 +178,9 @@ def claims(
     from noisebook import claims as library
 
     for file in files:
+        if chapters.interrupted(file.parent):
+            typer.echo(f"## {file.parent.name}\n\nIts run did not end: noisebook run {file.parent.name}\n")
+            continue
         with refusals():
             typer.echo(f"## {file.parent.name}\n\n{library.markdown(library.read(file))}\n")
 
