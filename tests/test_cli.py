@@ -66,7 +66,18 @@ def test_every_command_has_a_help(command):
     assert len(call(command, "--help")) > 100
 
 
-@pytest.mark.parametrize("arguments", [("run",), ("train",), ("claims",), ("data", "check"), ("list",)])
+EXAMPLES = [
+    ("run",),
+    ("train",),
+    ("claims",),
+    ("data", "check"),
+    ("list",),
+    ("weights", "fetch"),
+    ("weights", "verify"),
+]
+
+
+@pytest.mark.parametrize("arguments", EXAMPLES)
 def test_help_shows_examples(arguments):
     """The help of a command that takes arguments holds an example of it."""
     assert f"noisebook {' '.join(arguments)} " in call(*arguments, "--help")
@@ -109,6 +120,13 @@ def test_run_tells_the_cost_and_the_place(book):
     assert " GB\n" in shown
     assert json.loads((book / "results" / "tiny" / "claims.json").read_text()) == {"seed": 4, "rate": 0.25}
     chapters.gate(book / "results" / "tiny.ipynb")
+
+
+def test_the_claims_of_a_run_that_did_not_end_are_not_shown(book):
+    """Where the mark of completion is missing, as after a kill, the command says what to do instead."""
+    call("run", "tiny", "--out", "results")
+    (book / "results" / "tiny" / "run.json").unlink()
+    assert call("claims", "results") == "## tiny\n\nIts run did not end: noisebook run tiny\n\n"
 
 
 def test_a_failed_run_shows_the_cell_and_ends_with_one(book):

@@ -253,6 +253,8 @@ EXTERNAL = dict.fromkeys(("record", "file", "size", "sha256", "md5", "embedded")
         ({"doi": "https://doi.org/10.1/2"}, "tcia: doi does not start with 10."),
         ({"sha256": "ABC"}, "tcia: sha256 is not 64 hexadecimal digits"),
         ({"md5": "12"}, "tcia: md5 is not 32 hexadecimal digits"),
+        ({"archive": "zenodo", "record": "10.5281/zenodo.1"}, "tcia: record is no number of Zenodo"),
+        ({"file": "../evil"}, r"tcia: file '\.\./evil' is no plain name"),
         ({"licence": ""}, "tcia: licence or citation is empty"),
         ({"embedded": "nothing"}, "tcia: embedded 'nothing' is not in the registry"),
         ({"archive": "package", "record": "no_such"}, "tcia: None of the installed no_such is missing"),
