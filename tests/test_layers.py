@@ -16,7 +16,9 @@ LEVELS = {
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names.split()}
 BASE = ("_checks", "_paths")  # everything may import these, they import nothing of ours
-SIDEWAYS = {("cli", part) for part in ("chapters", "survey", "_weights_command")}  # the command is the door to its parts
+SIDEWAYS = {
+    ("cli", part) for part in ("chapters", "survey", "_weights_command")
+}  # the command is the door to its parts
 DOORS = {"pydicom": "dicom", "gdcm": "dicom", "matplotlib": "figures", "bokeh": "figures"}
 DOORS["lightning_fabric"] = "training"
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noisebook import _paths, training, weights
+from noisebook import _paths, archives, training, weights
 from noisebook._checks import check_one_of, error
 
 from .circles import SIGMA, TRAIN, draw, noisy, render
@@ -211,25 +211,51 @@ def family(source: str, folder: Path, circles: Tensor | None = None, device: str
     """The six nets of the two comparisons.
 
     Args:
-        source: ``embedded``: the reduced ones of this book; ``train``: the authors' size and schedule, trained here.
+        source: ``embedded``: the reduced ones of this book; ``published``: the authors' own, from Zenodo, once they are
+            fetched; ``train``: the authors' size and schedule, trained here.
         folder: For the checkpoints of a training.
         circles: As for `train`.
         device: Where to train, and where the nets are put.
         seed: Of a training.
 
     Raises:
-        ValueError: If the source is unknown.
+        ValueError: If the source is unknown, or a file is not fetched or not the one that it should be.
     """
-    check_one_of("nets", source, ("embedded", "train"))
+    check_one_of("nets", source, ("embedded", "published", "train"))
     wanted = {(config.scaling, config.decay): name for name, config in EMBEDDED.items()}
     if source == "embedded":
         nets = {key: load(name, device) for key, name in wanted.items()}
         card = weights.metadata("regularity-s1-decay-0.001")
         words = (f"U-Nets of {SMALL.width} base channels (the authors: 64)", card.schedule)
         return Family(nets, SMALL.base, *words)
+    if source == "published":
+        nets = {key: published(*key).to(device) for key in wanted}
+        return Family(nets, Config().base, "the authors' U-Nets of 64 base channels", "the authors' own weights")
     full = {key: Config(scaling=key[0], decay=key[1], seed=seed) for key in wanted}
     nets = {k: train(c, checkpoints(folder, wanted[k], c), circles, None, device).to(device) for k, c in full.items()}
     return Family(nets, Config().base, "U-Nets of 64 base channels", "the authors' schedule, trained in this run")
+
+
+def are_published_here() -> bool:
+    """Whether all of the authors' six files lie in the cache; ``noisebook weights fetch`` brings them."""
+    return all(archives.place(_published_id(c.scaling, c.decay)).is_file() for c in EMBEDDED.values())
+
+
+def _published_id(scaling: int, decay: float) -> str:
+    return f"regularity-published-s{scaling}-decay-{decay}"
+
+
+def published(scaling: int, decay: float) -> UNet:
+    """One of the authors' nets, from its fetched and verified file, in evaluation mode.
+
+    Raises:
+        ValueError: If the file is not fetched, not the one that it should be, or holds another network.
+    """
+    path, sha256 = archives.verified(_published_id(scaling, decay))
+    with torch.device("meta"):
+        like = UNet(scaling).state_dict()
+    state = weights.read(path, sha256=sha256, like=like).state
+    return _fast(weights.into(UNet(scaling), state).eval())
 
 
 def load(name: str, device: str = "cpu") -> UNet:
