@@ -1,5 +1,6 @@
 """Fetching: through every fault of the way, the cache holds the verified file or nothing, and the error says why."""
 
+import functools
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -248,7 +250,10 @@ MOMENTS = (-1.0, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9, 1.0)
 
 def interrupt(there: Zenodo, moment: float, sent: signal.Signals) -> int:
     """Start the command, send it a signal at a moment of the transfer, and say how it ended."""
-    process = subprocess.Popen(FETCH, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    # tests that were started in the background ignore SIGINT, and what they start would too
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(FETCH, start_new_session=True, preexec_fn=heard, **quiet)
     there.at = lambda fraction: process.send_signal(sent) or time.sleep(0.1) if fraction == moment else None
     return process.wait(timeout=60)
 

@@ -1,5 +1,6 @@
 """Interruptions and full disks: the next call completes, and nothing half-written is taken for whole."""
 
+import functools
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import test_training
@@ -36,7 +38,10 @@ COMMAND = [sys.executable, "-c", "from noisebook.cli import main; main()"]
 def interrupt(code: str, *arguments: object, when: Callable[[], bool], sent: signal.Signals) -> int:
     """Run Python code in a process, send it a signal when something has happened, and say how it ended."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    # tests that were started in the background ignore SIGINT, and what they start would too
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, preexec_fn=heard, **quiet) as process:
         deadline = time.monotonic() + 60
         while not when() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)

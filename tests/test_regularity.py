@@ -244,7 +244,7 @@ def test_another_network_in_the_authors_file_is_refused(tmp_path: Path, monkeypa
     """Weights of another width are told by their shapes."""
     monkeypatch.setenv("NOISEBOOK_CACHE", str(tmp_path))
     cached(regularity.UNet(1, 2).state_dict())
-    with pytest.raises(ValueError, match=r"\(2, 1, 3, 3\) for \(64, 1, 3, 3\)"):
+    with pytest.raises(ValueError, match=r"\(4, 2, 3, 3\) for \(128, 64, 3, 3\)"):
         regularity.published(1, 0.0)
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +75,8 @@ def _decoder() -> Iterator[subprocess.Popen[bytes]]:
             yield process
         finally:
             process.kill()
+            with suppress(OSError):  # what it did not read
+                process.stdin.close()  # type: ignore[union-attr]
 
 
 def _asked(process: subprocess.Popen[bytes], header: Header) -> np.ndarray:
