@@ -222,6 +222,14 @@ def _normalisation(rows: Rows) -> list[Claim]:
             source=OURS,
             schedule=_schedule("regularity-s1-decay-0.1"),
         ),
+        _claim(
+            "R6c",
+            "without batch normalisation edges at decay 0.1 are wider than with it (log2)",
+            log_ratio(*(by_seed(rows, "width", kind, scaling=1, decay=DECAYS[-1]) for kind in (PLAIN, FRESH))),
+            low=0.0,
+            source=OURS,
+            schedule=_schedule("regularity-s1-decay-0.1"),
+        ),
     ]
 
 
