@@ -44,20 +44,23 @@ def by_seed(rows: Rows, quantity: str, kind: int = FRESH, **where: float) -> np.
 def table(rows: Rows) -> dict[str, list[object]]:
     """The columns of a table of all trainings: means over the seeds, with their standard deviations."""
     kinds = {FRESH: "new weights", CHAIN: "from the next lower decay", PLAIN: "without batch normalisation"}
-    names = ("training", "s", "decay", "seeds", "width / px", "width / side", "largest step", "contrast", "RMSE")
-    columns: dict[str, list[object]] = {name: [] for name in names}
+    shown = {"width / px": "width_px", "width / side": "width", "step": "step", "contrast": "contrast", "RMSE": "rmse"}
+    columns: dict[str, list[object]] = {name: [] for name in ("training", "s", "decay", *shown)}
     keys = zip(rows["kind"], rows["scaling"], rows["decay"], strict=True)
     for kind, scaling, decay in sorted({(int(k), int(s), float(d)) for k, s, d in keys}):
-        values = {
-            q: by_seed(rows, q, kind, scaling=scaling, decay=decay)
-            for q in ("width_px", "width", "step", "contrast", "rmse")
-        }
-        count = len(values["rmse"])
-        shown = [f"{v.mean():.3g} ± {v.std(ddof=1):.1g}" if count > 1 else f"{v.mean():.3g}" for v in values.values()]
-        cells = [kinds[kind], scaling, f"{decay:g}", count, *("lost" if "nan" in one else one for one in shown)]
-        for name, cell in zip(names, cells, strict=True):
-            columns[name].append(cell)
+        values = [by_seed(rows, quantity, kind, scaling=scaling, decay=decay) for quantity in shown.values()]
+        cells = [kinds[kind], scaling, f"{decay:g}", *map(_with_spread, values)]
+        for column, cell in zip(columns.values(), cells, strict=True):
+            column.append(cell)
     return columns
+
+
+def _with_spread(values: np.ndarray) -> str:
+    known = values[np.isfinite(values)]
+    mean = f"{known.mean():.3g}" if len(known) else "none"
+    spread = f" ± {known.std(ddof=1):.1g}" if len(known) > 1 else ""
+    lost = len(values) - len(known)
+    return mean + spread + (f" ({lost} lost)" if lost else "")
 
 
 def log_ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
