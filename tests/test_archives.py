@@ -1,12 +1,10 @@
 """Fetching: through every fault of the way, the cache holds the verified file or nothing, and the error says why."""
 
-import functools
 import hashlib
 import json
 import os
 import re
 import resource
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +15,7 @@ from typing import Any
 
 import pytest
 import trustme
+from processes import HEARD, on_a_small_disk
 from zenodo_server import RECORD, Zenodo, zenodo
 
 from noisebook import archives
@@ -251,9 +250,7 @@ MOMENTS = (-1.0, 0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 0.9, 1.0)
 def interrupt(there: Zenodo, moment: float, sent: signal.Signals) -> int:
     """Start the command, send it a signal at a moment of the transfer, and say how it ended."""
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    # tests that were started in the background ignore SIGINT, and what they start would too
-    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    process = subprocess.Popen(FETCH, start_new_session=True, preexec_fn=heard, **quiet)
+    process = subprocess.Popen(FETCH, start_new_session=True, preexec_fn=HEARD, **quiet)
     there.at = lambda fraction: process.send_signal(sent) or time.sleep(0.1) if fraction == moment else None
     return process.wait(timeout=60)
 
@@ -304,12 +301,7 @@ def test_a_limit_on_file_size_is_told(there: Zenodo, tmp_path: Path) -> None:
 def test_a_full_and_a_read_only_disk_are_told(there: Zenodo, tmp_path: Path, options: str, reason: str) -> None:
     """On a small file system that is full, or read-only, the reason is told, with the remedy, and nothing is left."""
     (tmp_path / "cache").mkdir()
-    inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
-    mount = f"mount -t tmpfs -o {options} none {tmp_path}/cache"
-    if not shutil.which("unshare") or subprocess.run([*inside, mount], capture_output=True, check=False).returncode:
-        pytest.skip("this system lets nobody mount a small file system in a name space of his own")
-    script = f'{mount} && "$@"; echo status $?; find {tmp_path}/cache -type f'
-    shown = subprocess.run([*inside, script, "-", *FETCH], capture_output=True, text=True, check=False)
+    shown = on_a_small_disk(tmp_path / "cache", options, FETCH)
     assert re.search(rf"expected .*{reason}", shown.stderr), shown.stderr
     left = [f"{tmp_path}/cache/fetched/.lock"] if "ro" not in options else []
     assert shown.stdout.splitlines() == ["status 2", *left]

@@ -1,9 +1,7 @@
 """Interruptions and full disks: the next call completes, and nothing half-written is taken for whole."""
 
-import functools
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +12,7 @@ from typing import Any
 
 import pytest
 import test_training
+from processes import HEARD, on_a_small_disk
 from tiny_notebook import WRITE, install, tiny
 
 from noisebook import _paths, chapters
@@ -39,9 +38,7 @@ def interrupt(code: str, *arguments: object, when: Callable[[], bool], sent: sig
     """Run Python code in a process, send it a signal when something has happened, and say how it ended."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    # tests that were started in the background ignore SIGINT, and what they start would too
-    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(command, preexec_fn=heard, **quiet) as process:
+    with subprocess.Popen(command, preexec_fn=HEARD, **quiet) as process:
         deadline = time.monotonic() + 60
         while not when() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -135,14 +132,9 @@ def test_a_place_that_is_none_is_refused_in_one_line(tmp_path: Path, arguments: 
 def test_a_full_and_a_read_only_disk_are_told(tmp_path: Path, options: str, reason: str) -> None:
     """Data that do not fit, or may not be written, end in one line that says so; nothing is left that looks whole."""
     (tmp_path / "cache").mkdir()
-    inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
-    mount = f"mount -t tmpfs -o {options} none {tmp_path}/cache"
-    if not shutil.which("unshare") or subprocess.run([*inside, mount], capture_output=True, check=False).returncode:
-        pytest.skip("this system lets nobody mount a small file system in a name space of his own")
-    script = f'{mount} && "$@"; echo status $?; find {tmp_path}/cache -type f'
     variables = os.environ | {"NOISEBOOK_CACHE": str(tmp_path / "cache")}
-    command = [*inside, script, "-", *COMMAND, "data", "make", "--recipe", "smoke"]
-    shown = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    command = [*COMMAND, "data", "make", "--recipe", "smoke"]
+    shown = on_a_small_disk(tmp_path / "cache", options, command, variables)
     assert shown.stdout == "status 2\n"
     assert reason in shown.stderr
     assert shown.stderr.count("\n") == 1

@@ -103,6 +103,15 @@ def save(state: Mapping[str, Tensor], path: str | Path, *, half: bool = False) -
     return path
 
 
+def halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What is left of weights after ``save`` with ``half``: floating tensors rounded to float16, as float32.
+
+    Args:
+        state: Tensors by name.
+    """
+    return _as_float32({name: value.half() if value.is_floating_point() else value for name, value in state.items()})
+
+
 def register(
     id: str,
     *,

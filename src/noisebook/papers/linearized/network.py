@@ -272,8 +272,7 @@ def _register(name: str, config: Config, net: FBPConvNet, examples: np.ndarray) 
     file = f"{name}.safetensors"
     weights.save(net.state_dict(), _paths.DATA / "weights" / file, half=True)
     full = denoise(net, examples)
-    halved = {k: v.half().float() if v.is_floating_point() else v for k, v in net.state_dict().items()}
-    change = metrics.rmse(denoise(weights.into(net, halved), examples), full)
+    change = metrics.rmse(denoise(weights.into(net, weights.halved(net.state_dict())), examples), full)
     stages = ", ".join(f"{count} epochs of {size} x {size}" for size, count in config.stages)
     recipe = embedded.TRAIN
     weights.register(

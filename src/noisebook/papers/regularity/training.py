@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from noisebook import _paths, archives, training, weights
 from noisebook._checks import check_one_of, error
 
-from .circles import SIGMA, TRAIN, draw, noisy, render
+from .circles import SIGMA, TRAIN, draw, noisy, pairs, render
 from .network import UNet
 
 
@@ -169,12 +169,11 @@ def train_embedded(folder: Path, names: Iterable[str] | None = None, device: str
 def _register(name: str, config: Config, net: UNet) -> None:
     """Store in half precision, measure what that changes, and describe the net for its model card."""
     file = f"{name}.safetensors"
-    examples = noisy(render(draw()[TRAIN : TRAIN + 16], config.size), torch.Generator().manual_seed(0))
+    examples = pairs(config.size, 16)[0]
     weights.save(net.state_dict(), _paths.DATA / "weights" / file, half=True)
-    halved = {k: v.half().float() if v.is_floating_point() else v for k, v in net.state_dict().items()}
     with torch.no_grad():
         full = net(examples)
-        change = float((weights.into(net, halved)(examples) - full).square().mean().sqrt())
+        change = float((weights.into(net, weights.halved(net.state_dict()))(examples) - full).square().mean().sqrt())
     weights.register(
         name,
         chapter="regularity",

@@ -25,17 +25,18 @@ SOURCE = "Habring & Holler 2022"
 OURS = "ours"
 
 
-def select(rows: Rows, kind: int = FRESH, **where: float) -> np.ndarray:
-    """Which rows of the study ``edges`` are of a kind and have given values of scaling, decay or seed, (rows,) bool."""
+def by_seed(rows: Rows, quantity: str, kind: int = FRESH, **where: float) -> np.ndarray:
+    """A quantity in the study ``edges``, one value a seed, in the order of the seeds.
+
+    Args:
+        rows: The study.
+        quantity: A column.
+        kind: Of the trainings.
+        where: Values of scaling, decay or seed that are asked for.
+    """
     chosen: np.ndarray = np.asarray(rows["kind"]) == kind
     for name, value in where.items():
         chosen &= np.asarray(rows[name]) == value
-    return chosen
-
-
-def by_seed(rows: Rows, quantity: str, kind: int = FRESH, **where: float) -> np.ndarray:
-    """A quantity of the rows that are selected, one value a seed, in the order of the seeds."""
-    chosen = select(rows, kind, **where)
     order = np.argsort(np.asarray(rows["seed"])[chosen])
     values: np.ndarray = np.asarray(rows[quantity])[chosen][order]
     return values
