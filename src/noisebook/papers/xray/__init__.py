@@ -1,0 +1,77 @@
+"""Autoencoder, VAE and residual autoencoder on chest radiographs: what does a bottleneck remove besides noise?
+
+L. Gondara, ICDMW 2016, doi 10.1109/ICDMW.2016.0041; X.-J. Mao, C. Shen, Y.-B. Yang, NeurIPS 2016, arXiv 1603.09056;
+D. P. Kingma, M. Welling, ICLR 2014, arXiv 1312.6114.
+"""
+
+from .corruptions import CORRUPTIONS, SALT_AND_PEPPER, VARIANCE, corrupt, nominal_psnr, sigma, unit
+from .network import (
+    VAE,
+    Autoencoder,
+    Network,
+    ResidualAutoencoder,
+    SameConv,
+    SameTranspose,
+    denoise,
+    glorot,
+    keras_parameters,
+    sample,
+)
+from .training import (
+    AE,
+    EMBEDDED,
+    MODELS,
+    SMALL,
+    VARIATIONAL,
+    Config,
+    Training,
+    batches,
+    build,
+    checkpoints,
+    describe,
+    load,
+    radiographs,
+    train,
+    train_embedded,
+    train_logged,
+    training_images,
+    vae_loss,
+)
+
+__all__ = [
+    "AE",
+    "CORRUPTIONS",
+    "EMBEDDED",
+    "MODELS",
+    "SALT_AND_PEPPER",
+    "SMALL",
+    "VAE",
+    "VARIANCE",
+    "VARIATIONAL",
+    "Autoencoder",
+    "Config",
+    "Network",
+    "ResidualAutoencoder",
+    "SameConv",
+    "SameTranspose",
+    "Training",
+    "batches",
+    "build",
+    "checkpoints",
+    "corrupt",
+    "denoise",
+    "describe",
+    "glorot",
+    "keras_parameters",
+    "load",
+    "nominal_psnr",
+    "radiographs",
+    "sample",
+    "sigma",
+    "train",
+    "train_embedded",
+    "train_logged",
+    "training_images",
+    "unit",
+    "vae_loss",
+]
