@@ -4,7 +4,8 @@ L. Gondara, ICDMW 2016, doi 10.1109/ICDMW.2016.0041; X.-J. Mao, C. Shen, Y.-B. Y
 D. P. Kingma, M. Welling, ICLR 2014, arXiv 1312.6114.
 """
 
-from .corruptions import CORRUPTIONS, SALT_AND_PEPPER, VARIANCE, corrupt, nominal_psnr, sigma, unit
+from .baselines import PARAMETERS, SCORES, best_parameter, filtered, scores, wrapping
+from .corruptions import CORRUPTIONS, SALT_AND_PEPPER, VARIANCE, corrupt, nominal_psnr, sigma, unclipped, unit
 from .network import (
     VAE,
     Autoencoder,
@@ -17,6 +18,7 @@ from .network import (
     keras_parameters,
     sample,
 )
+from .observer import Task, opacity, opacity_detectability
 from .training import (
     AE,
     EMBEDDED,
@@ -43,7 +45,9 @@ __all__ = [
     "CORRUPTIONS",
     "EMBEDDED",
     "MODELS",
+    "PARAMETERS",
     "SALT_AND_PEPPER",
+    "SCORES",
     "SMALL",
     "VAE",
     "VARIANCE",
@@ -54,24 +58,32 @@ __all__ = [
     "ResidualAutoencoder",
     "SameConv",
     "SameTranspose",
+    "Task",
     "Training",
     "batches",
+    "best_parameter",
     "build",
     "checkpoints",
     "corrupt",
     "denoise",
     "describe",
+    "filtered",
     "glorot",
     "keras_parameters",
     "load",
     "nominal_psnr",
+    "opacity",
+    "opacity_detectability",
     "radiographs",
     "sample",
+    "scores",
     "sigma",
     "train",
     "train_embedded",
     "train_logged",
     "training_images",
+    "unclipped",
     "unit",
     "vae_loss",
+    "wrapping",
 ]

@@ -61,10 +61,14 @@ def corrupt(images: Tensor, name: str, generator: torch.Generator, *, wrap: bool
         raise error("images", "uint8, 0 to 255", images.dtype, "Corruptions are defined on 8-bit images.")
     kind, level = name.rsplit("-", 1)
     if kind == "gaussian":
-        noise = torch.randn(images.shape, generator=generator, dtype=torch.float32)
-        values = images.float() + sigma(level) * noise
+        values = unclipped(images, level, generator)
         return (values.trunc() % 256 if wrap else values.round().clamp(0, 255)).to(torch.uint8)
     return _salt_and_pepper(images, SALT_AND_PEPPER[level], generator)
+
+
+def unclipped(images: Tensor, level: str, generator: torch.Generator) -> Tensor:
+    """8-bit images with Gaussian noise before anything is rounded, clipped or wrapped: the same shape, float32."""
+    return images.float() + sigma(level) * torch.randn(images.shape, generator=generator, dtype=torch.float32)
 
 
 def _salt_and_pepper(images: Tensor, amount: float, generator: torch.Generator) -> Tensor:
