@@ -275,9 +275,7 @@ def _register(name: str, config: Config, net: Network) -> None:
         file=file,
         architecture=f"{_ARCHITECTURES[config.model]}, {describe(config)}",
         config={k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k in fields},
-        schedule=f"{_losses(config)}, learning rate {config.learning_rate:g}; {config.epochs} epochs of "
-        f"{config.images} images of {config.size} x {config.size} in batches of {config.batch}, corrupted anew each "
-        f"epoch: {', '.join(config.corruptions)} (the authors: {150 if config.model == 'residual' else 100} epochs)",
+        schedule=schedule(config),
         training_data=f"{embedded.XRAY_TRAIN.id}: 336 simulated patients, 4 views each",
         seed=config.seed,
         half_precision_change=f"{change:.2g} RMS in images from 0 to 1",
@@ -292,12 +290,18 @@ def describe(config: Config) -> str:
     return f"{width}, {config.latent} latent numbers"
 
 
-def _losses(config: Config) -> str:
-    return {
+def schedule(config: Config) -> str:
+    """Loss, optimiser, epochs, images, batch and corruptions, in words."""
+    losses = {
         "residual": "MSE; Adam",
         "ae": "binary cross-entropy; RMSprop",
         "vae": "binary cross-entropy summed over pixels + KL; RMSprop",
-    }[config.model]
+    }
+    return (
+        f"{losses[config.model]}, learning rate {config.learning_rate:g}; {config.epochs} epochs of {config.images} "
+        f"images of {config.size} x {config.size} in batches of {config.batch}, corrupted anew each epoch: "
+        f"{', '.join(config.corruptions)} (the authors: {150 if config.model == 'residual' else 100} epochs)"
+    )
 
 
 def load(name: str, device: str = "cpu") -> Network:
