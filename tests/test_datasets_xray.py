@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import struct
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from noisebook import datasets, embedded
 
@@ -243,3 +244,17 @@ def test_what_is_no_radiograph_is_refused(fault: str, tmp_path: Path) -> None:
 def test_no_files_are_no_images() -> None:
     """An empty list gives an empty array of the right shape."""
     assert datasets.xray_images([], 64).shape == (0, 1, 64, 64)
+
+
+def test_damaged_tags_and_missing_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a parser raises on EXIF tags that make no sense is the file's fault; a file that is gone is named."""
+    Image.new("L", (32, 32)).save(tmp_path / "image.jpeg")
+    with pytest.raises(ValueError, match=r"gone\.jpeg: expected a grey or RGB JPEG file, got nothing there"):
+        one(tmp_path / "gone.jpeg")
+
+    def failing(_: object) -> object:
+        raise struct.error("required argument is not an integer")
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", failing)
+    with pytest.raises(ValueError, match=r"got one that is cut off or damaged \(required argument"):
+        one(tmp_path / "image.jpeg")

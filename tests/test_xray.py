@@ -365,6 +365,9 @@ def test_subsets_are_spread_over_the_images(tmp_path: Path, monkeypatch: pytest.
     both = xray.radiographs(root, "train", 64)
     assert both.shape == (2, 1, 64, 64)
     torch.testing.assert_close(xray.radiographs(root, "train", 64, limit=1), both[:1])
+    torch.testing.assert_close(xray.radiographs(root, "train", 64, label="PNEUMONIA"), both[1:])
+    with pytest.raises(ValueError, match=r"label: expected one of .*Did you mean 'NORMAL'"):
+        xray.radiographs(root, "train", 64, label="NORMALS")
     none = embedded.embedded_xray(replace(embedded.XRAY_SMOKE, val=()), progress=False)
     with pytest.raises(ValueError, match="val: expected radiographs, got none"):
         xray.radiographs(none, "val", 64)

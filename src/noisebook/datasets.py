@@ -308,8 +308,9 @@ def _xray_image(path: Path, size: int) -> np.ndarray:
             image = Image.open(path)
     except Image.DecompressionBombError as bomb:
         raise error(str(path), f"at most {_MOST_PIXELS} pixels", bomb, remedy) from None
-    except OSError:
-        got = "an empty file" if not path.stat().st_size else "something that is no image"
+    except Exception:  # whatever a damaged header makes the parser raise
+        size_bytes = path.stat().st_size if path.is_file() else None
+        got = {None: "nothing there", 0: "an empty file"}.get(size_bytes, "something that is no image")
         raise error(str(path), expected, got, remedy) from None
     with image:
         if image.format != "JPEG" or image.mode not in ("L", "RGB"):
@@ -321,6 +322,6 @@ def _xray_image(path: Path, size: int) -> np.ndarray:
             raise error(str(path), allowed, f"{image.width} x {image.height}", remedy)
         try:
             upright = ImageOps.exif_transpose(image).convert("L")
-        except (OSError, SyntaxError) as broken:
+        except Exception as broken:  # as above, also from damaged EXIF tags
             raise error(str(path), expected, f"one that is cut off or damaged ({broken})", remedy) from None
     return np.asarray(upright.resize((size, size), Image.Resampling.BILINEAR))

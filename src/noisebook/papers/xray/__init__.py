@@ -5,8 +5,10 @@ D. P. Kingma, M. Welling, ICLR 2014, arXiv 1312.6114.
 """
 
 from .baselines import PARAMETERS, SCORES, best_parameter, filtered, scores, wrapping
+from .compare import compared, corrupted, everywhere, labels, mosaic
 from .corruptions import CORRUPTIONS, SALT_AND_PEPPER, VARIANCE, corrupt, nominal_psnr, sigma, unclipped, unit
 from .long import (
+    EPOCHS,
     METHODS,
     MIXED,
     PLANNED_STUDIES,
@@ -62,6 +64,7 @@ __all__ = [
     "AE",
     "CORRUPTIONS",
     "EMBEDDED",
+    "EPOCHS",
     "METHODS",
     "MIXED",
     "MODELS",
@@ -88,17 +91,22 @@ __all__ = [
     "by_seed",
     "checkpoints",
     "claims",
+    "compared",
     "corrupt",
+    "corrupted",
     "denoise",
     "describe",
     "epochs_to",
+    "everywhere",
     "filtered",
     "glorot",
     "held_out",
     "initial_losses",
     "keras_parameters",
+    "labels",
     "load",
     "methods",
+    "mosaic",
     "nominal_psnr",
     "of_method",
     "opacity",

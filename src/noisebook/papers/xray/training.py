@@ -164,21 +164,25 @@ def batches(images: Tensor, config: Config, generator: torch.Generator) -> Itera
             yield unit(noisy), unit(truth), torch.randn(len(chosen), config.latent, generator=generator)
 
 
-def radiographs(root: Path, part: str, size: int, by: str = "folder", limit: int | None = None) -> Tensor:
+def radiographs(
+    root: str | Path, part: str, size: int, *, by: str = "folder", label: str = "", limit: int | None = None
+) -> Tensor:
     """The images of one part of an archive, (N, 1, size, size) uint8.
 
     Args:
         root: As for `noisebook.datasets.xray_files`.
         part: ``train``, ``val`` or ``test``.
         size: Pixels a side.
-        by: As for `noisebook.datasets.xray_split`.
+        by: As for `noisebook.datasets.xray_split`; the real archive needs ``patient``.
+        label: Only this class, ``NORMAL`` or ``PNEUMONIA``; both if empty.
         limit: Only so many: evenly spread over the sorted files, so that both classes keep their shares.
 
     Raises:
-        ValueError: As these raise; an unknown part, or one that holds no image.
+        ValueError: As these raise; an unknown part or class, or one that holds no image.
     """
     check_one_of("part", part, datasets.XRAY_PARTS)
-    files = datasets.xray_split(datasets.xray_files(root), by)[part]
+    check_one_of("label", label, ("", *datasets.XRAY_CLASSES))
+    files = [f for f in datasets.xray_split(datasets.xray_files(root), by)[part] if label in ("", f.label)]
     if not files:
         raise error(f"{root}: {part}", "radiographs", "none", "Take another part or recipe.")
     count = len(files) if limit is None else min(limit, len(files))

@@ -1,0 +1,91 @@
+"""The chapter's comparisons: what is drawn beside what.
+
+L. Gondara, ICDMW 2016, doi 10.1109/ICDMW.2016.0041; X.-J. Mao, C. Shen, Y.-B. Yang, NeurIPS 2016, arXiv 1603.09056.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from noisebook._checks import check_one_of
+
+from .baselines import scores
+from .corruptions import CORRUPTIONS, corrupt, unit
+from .long import pairs
+from .network import Network, denoise
+from .observer import Denoiser
+
+
+def corrupted(images: Tensor, seed: int) -> dict[str, Tensor]:
+    """Every corruption of the same images by name; under ``wrapped`` the easy noise as the authors' code makes it.
+
+    Args:
+        images: (N, 1, Y, X), uint8.
+        seed: Of all noise.
+
+    Returns:
+        Images of the same shape in [0, 1].
+    """
+
+    def once(name: str, wrap: bool = False) -> Tensor:
+        return unit(corrupt(images, name, torch.Generator().manual_seed(seed), wrap=wrap))
+
+    return {name: once(name) for name in CORRUPTIONS} | {"wrapped": once("gaussian-easy", True)}
+
+
+def compared(images: Tensor, corruption: str, seed: int, denoisers: Mapping[str, Denoiser]) -> dict[str, Tensor]:
+    """The panels of the comparison: noisy images, what each denoiser makes of the same ones, and the truth.
+
+    Args:
+        images: (N, 1, Y, X), uint8.
+        corruption: One of `CORRUPTIONS`.
+        seed: Of the noise.
+        denoisers: By title, such as ``dict(methods(...))``.
+
+    Returns:
+        ``noisy``, the titles, ``truth``: (N, 1, Y, X) in [0, 1] each.
+    """
+    noisy, truth = pairs(images, corruption, seed)
+    return {"noisy": noisy} | {title: denoiser(noisy) for title, denoiser in denoisers.items()} | {"truth": truth}
+
+
+def labels(panels: Mapping[str, Tensor]) -> dict[str, str]:
+    """Titles with the means of PSNR and SSIM, for panels as `compared` gives them."""
+    truth = panels["truth"]
+    found = {}
+    for title, images in panels.items():
+        score = scores(images, truth) if title != "truth" else None
+        found[title] = f"{title}: {score['psnr']:.1f} dB, {score['ssim']:.2f}" if score else title
+    return found
+
+
+def everywhere(net: Network, images: Tensor, seed: int) -> dict[str, np.ndarray]:
+    """One net applied to every corruption: PSNR before and after, dB, each (6,) by `CORRUPTIONS`."""
+    found: dict[str, list[float]] = {"before": [], "after": []}
+    for name in CORRUPTIONS:
+        noisy, truth = pairs(images, name, seed)
+        found["before"].append(scores(noisy, truth)["psnr"])
+        found["after"].append(scores(denoise(net, noisy), truth)["psnr"])
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
+    """Images side by side in rows of ``columns``, such as samples of one epoch.
+
+    Args:
+        images: (N, Y, X), N a multiple of ``columns``.
+        columns: Images a row.
+
+    Returns:
+        (N / columns * Y, columns * X), the same type.
+
+    Raises:
+        ValueError: If the rows would not be whole.
+    """
+    count, high, wide = images.shape
+    check_one_of("columns", str(columns), [str(n) for n in range(1, count + 1) if count % n == 0])
+    return images.reshape(count // columns, columns, high, wide).swapaxes(1, 2).reshape(-1, columns * wide)
