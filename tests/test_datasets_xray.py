@@ -146,6 +146,7 @@ def test_patients_are_never_divided(small: Path, tmp_path: Path) -> None:
         ("person17_bacteria_54.jpeg", "person17"),
         ("IM-0115-0001.jpeg", "IM-0115"),
         ("NORMAL2-IM-1427-0001.jpeg", "NORMAL2-IM-1427"),
+        ("BACTERIA-1008087-0001.jpeg", "BACTERIA-1008087"),
         ("other.jpeg", "other"),
     ],
 )

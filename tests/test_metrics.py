@@ -142,6 +142,19 @@ def test_power_above_a_frequency_is_that_of_the_waves_there() -> None:
         metrics.high_frequency_power(np.zeros((64, 64)))
 
 
+def test_high_frequencies_are_kept_whatever_the_noise() -> None:
+    """The reference keeps 1, a weaker one its factor, noise adds nothing, and noise alone has 0."""
+    random = np.random.default_rng(0)
+    reference, noise = random.normal(size=(2, 20, 64, 64))
+    assert metrics.high_frequency_kept(0.3 * reference + 5, reference) == pytest.approx(0.3)
+    assert metrics.high_frequency_kept(reference + 2 * noise, reference) == pytest.approx(1, abs=0.03)
+    assert metrics.high_frequency_kept(noise, reference) == pytest.approx(0, abs=0.02)
+    with pytest.raises(ValueError, match="power of the reference above the cutoff: expected a number above zero"):
+        metrics.high_frequency_kept(reference, np.ones_like(reference))
+    with pytest.raises(ValueError, match="reference: expected shape"):
+        metrics.high_frequency_kept(reference, reference[:1])
+
+
 def test_laguerre_gauss_channels_are_orthonormal() -> None:
     """On a large, fine patch the channels have unit energy and no overlap; channel 0 is a Gaussian."""
     channels = metrics.laguerre_gauss(81, 16, 6)

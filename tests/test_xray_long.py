@@ -49,7 +49,7 @@ def test_the_spread_has_a_row_for_every_method(folder: Path) -> None:
     identity = xray.METHODS.index("identity")
     assert rows["mse"][identity] == pytest.approx((xray.sigma("medium") / 255) ** 2, rel=0.1)
     assert rows["train_mse"][identity] == pytest.approx(rows["mse"][identity], rel=0.1)
-    assert set(rows) == {"method", "seed", "psnr", "ssim", "mse", "high", "train_mse"}
+    assert set(rows) == {"method", "seed", "psnr", "ssim", "mse", "high", "kept", "train_mse"}
     nets = folder.parents[1] / "nets"
     times = {file: file.stat().st_mtime_ns for file in nets.rglob("*.pt")}
     assert len(times) == 3

@@ -28,14 +28,14 @@ def by_method(values: dict[str, dict[str, float]], clean: dict[str, float] | Non
 def spread() -> Arrays:
     """Residual best, coders smooth."""
     psnr = {"identity": 21, "median": 29, "Gaussian": 29.5, "non-local means": 29, "ae": 24, "vae": 22, "residual": 31}
-    high = {"ae": 0.1, "vae": 0.05, "residual": 0.7}
+    kept = {"ae": 0.1, "vae": 0.05, "residual": 0.7}
     return by_method(
         {
             name: {
                 "psnr": value,
                 "ssim": value / 40,
                 "mse": 10 ** (-value / 10),
-                "high": high.get(name, 1),
+                "kept": kept.get(name, 1),
                 "train_mse": 10 ** (-value / 10) * 0.97,
             }
             for name, value in psnr.items()
@@ -138,9 +138,9 @@ FAILING = {
     "X1b": _method("spread", "ssim", "vae", 0.99),
     "X1c": _method("spread", "mse", "residual", 0.1),
     "X1d": _method("spread", "psnr", "Gaussian", 33),
-    "X2a": _method("spread", "high", "ae", 0.6),
-    "X2b": _method("spread", "high", "vae", 0.6),
-    "X2c": _method("spread", "high", "residual", 0.09),
+    "X2a": _method("spread", "kept", "ae", 0.6),
+    "X2b": _method("spread", "kept", "vae", 0.6),
+    "X2c": _method("spread", "kept", "residual", 0.09),
     "X3a": _method("spread", "train_mse", "residual", 0.002),
     "X3b": _method("spread", "mse", "residual", 0.002),
     "X4": _untrained,

@@ -182,7 +182,7 @@ def _extent(series: dicom.Series) -> str:
 
 
 XRAY_PARTS, XRAY_CLASSES = ("train", "val", "test"), ("NORMAL", "PNEUMONIA")
-_PATIENT = re.compile(r"person\d+|(NORMAL\d*-)?IM-\d+")
+_PATIENT = re.compile(r"person\d+|(NORMAL\d*-)?IM-\d+|(NORMAL|BACTERIA|VIRUS)-\d+")
 _SMALLEST, _MOST_PIXELS = 16, 50_000_000  # the archive's: 127 a side at least, 8 million pixels at most
 
 

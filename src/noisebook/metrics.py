@@ -217,15 +217,43 @@ def high_frequency_power(images: np.ndarray, cutoff: float = 0.25) -> np.ndarray
     """
     check_rank("images", images, 3, "(N, Y, X)")
     check_finite("images", images)
+    power: np.ndarray = (np.abs(_above(images, cutoff)) ** 2).sum(1)
+    return power
+
+
+def high_frequency_kept(images: np.ndarray, reference: np.ndarray, cutoff: float = 0.25) -> float:
+    """The share of a reference's high frequencies that images hold, whatever noise they hold beside it.
+
+    The projection of the images' spectra on the reference's, above a spatial frequency: 1 for the reference with any
+    independent noise on it, the transfer of a filter, 0 for what has nothing to do with the reference.
+
+    Args:
+        images: (N, Y, X).
+        reference: The same shape.
+        cutoff: As for `high_frequency_power`, which see for mean and window.
+
+    Raises:
+        ValueError: As for `high_frequency_power`; if shapes differ, or the reference has no power above the cutoff.
+    """
+    _check_pair(images, reference)
+    check_rank("images", images, 3, "(N, Y, X)")
+    found, wanted = _above(images, cutoff), _above(reference, cutoff)
+    power = float((np.abs(wanted) ** 2).sum())
+    check_positive("power of the reference above the cutoff", power)
+    return float((found * wanted.conj()).real.sum()) / power
+
+
+def _above(images: np.ndarray, cutoff: float) -> np.ndarray:
+    """The spectra of windowed images above a cutoff, (N, frequencies): their squares sum to the power in pixels."""
     high, wide = images.shape[1:]
     frequency = np.hypot(np.fft.fftfreq(high)[:, None], np.fft.fftfreq(wide))
     if not (frequency > cutoff).any():
         raise error("cutoff", f"below {frequency.max():.3g} cycles a pixel", cutoff)
     window = np.hanning(high + 2)[1:-1, None] * np.hanning(wide + 2)[1:-1]
     values = images.astype(np.float64)
-    spectrum = np.abs(np.fft.fft2((values - values.mean((1, 2), keepdims=True)) * window)) ** 2
-    power: np.ndarray = spectrum[:, frequency > cutoff].sum(1) / (high * wide)
-    return power
+    spectrum = np.fft.fft2((values - values.mean((1, 2), keepdims=True)) * window, norm="ortho")
+    found: np.ndarray = spectrum[:, frequency > cutoff]
+    return found
 
 
 def laguerre_gauss(size: int, width: float, channels: int) -> np.ndarray:

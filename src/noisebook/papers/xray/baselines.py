@@ -23,7 +23,7 @@ PARAMETERS: dict[str, tuple[float, ...]] = {
     "non-local means": (0.02, 0.04, 0.06, 0.08, 0.1, 0.13, 0.17, 0.22, 0.3, 0.4),
 }
 """What is tried: the window's side (pixels), the standard deviation (pixels), the filtering parameter h (of 1)."""
-SCORES = ("psnr", "ssim", "mse", "high")
+SCORES = ("psnr", "ssim", "mse", "high", "kept")
 
 
 def filtered(name: str, images: Tensor, parameter: float) -> Tensor:
@@ -72,8 +72,9 @@ def scores(images: Tensor, truth: Tensor) -> dict[str, float]:
     """Quality of images (N, 1, Y, X) in [0, 1] against the truth, means over the images.
 
     Returns:
-        ``psnr`` in dB and ``ssim``, both at a data range of 1; ``mse``; ``high``: the power above a quarter cycle a
-        pixel, as a share of the truth's. Below 1 is over-smooth, above 1 has noise left.
+        ``psnr`` in dB and ``ssim``, both at a data range of 1; ``mse``; above a quarter cycle a pixel, ``high``: the
+        power as a share of the truth's, noise and artefacts included, and ``kept``: how much of the truth itself is
+        there. Below 1 is over-smooth.
     """
     check_shape("truth", truth, tuple(images.shape))
     found, wanted = images[:, 0].numpy(), truth[:, 0].numpy()
@@ -84,6 +85,7 @@ def scores(images: Tensor, truth: Tensor) -> dict[str, float]:
         "ssim": float(np.mean([metrics.ssim(a, b, data_range=1.0) for a, b in pairs])),
         "mse": float(np.mean([metrics.rmse(a, b) ** 2 for a, b in pairs])),
         "high": float(share),
+        "kept": metrics.high_frequency_kept(found, wanted),
     }
 
 

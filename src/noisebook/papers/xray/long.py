@@ -107,7 +107,7 @@ def study_spread(
 
     Returns:
         One row a method and seed: ``method`` (its place in `METHODS`), ``seed``, ``psnr``, ``ssim``, ``mse``, ``high``
-        as `scores` gives them, and ``train_mse``.
+        and ``kept`` as `scores` gives them, and ``train_mse``.
     """
     rows = []
     for seed in seeds:

@@ -43,7 +43,7 @@ def of_method(rows: Rows, quantity: str, name: str) -> np.ndarray:
 
 def table(spread: Rows, detect: Rows) -> dict[str, list[object]]:
     """The columns of a table of all methods: means over the seeds, with their standard deviations."""
-    heads = {"psnr": "PSNR / dB", "ssim": "SSIM", "mse": "squared error", "high": "high frequencies kept"}
+    heads = {"psnr": "PSNR / dB", "ssim": "SSIM", "mse": "squared error", "kept": "high frequencies kept"}
     columns: dict[str, list[object]] = {"method": list(METHODS)}
     for rows, quantity, head in [*((spread, q, h) for q, h in heads.items()), (detect, "detectability", "d'")]:
         values = [of_method(rows, quantity, name) for name in METHODS]
@@ -183,12 +183,12 @@ def _best(spread: Rows) -> list[Claim]:
 
 
 def _smooth(spread: Rows) -> list[Claim]:
-    high = {name: of_method(spread, "high", name) for name in (*CODERS, "residual")}
+    kept = {name: of_method(spread, "kept", name) for name in (*CODERS, "residual")}
     found = [
         _claim(
             f"X2{letter}",
-            f"the {CODERS[name]} over-smooths: its share of the truth's power above a quarter cycle a pixel",
-            high[name],
+            f"the {CODERS[name]} over-smooths: the share that it keeps of the truth above a quarter cycle a pixel",
+            kept[name],
             high=0.5,
             source=AUTHORS,
             how=_how(name, study="spread"),
@@ -199,8 +199,8 @@ def _smooth(spread: Rows) -> list[Claim]:
         *found,
         _claim(
             "X2c",
-            "the residual autoencoder keeps more of it than the better of both: log2 of the ratio",
-            np.log2(high["residual"] / np.maximum(high["ae"], high["vae"])),
+            "the residual autoencoder keeps more of it than the better of both: difference",
+            kept["residual"] - np.maximum(kept["ae"], kept["vae"]),
             low=0.0,
             how=_how("residual", study="spread"),
         ),
