@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from noisebook.papers import xray
+from noisebook.papers.xray import compare
 
 
 @pytest.fixture
@@ -56,3 +60,31 @@ def test_a_mosaic_keeps_reading_order() -> None:
     assert found[::2, ::3].tolist() == [[0, 1, 2], [3, 4, 5]]
     with pytest.raises(ValueError, match="columns: expected one of 1, 2, 3, 6, got '4'"):
         xray.mosaic(images, 4)
+
+
+def test_a_family_is_loaded_or_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Embedded nets come by their names; a training uses all images, and other images lie elsewhere."""
+    monkeypatch.setattr(compare, "load", lambda name, device: (name, device))
+    assert xray.family("embedded", tmp_path) == {
+        "ae": ("xray-ae", "cpu"),
+        "vae": ("xray-vae-40", "cpu"),
+        "residual": ("xray-residual", "cpu"),
+    }
+    tiny = {model: replace(config, width=0.05, latent=3, batch=2, epochs=1) for model, config in xray.FULL.items()}
+    monkeypatch.setattr(compare, "FULL", tiny)
+    images = torch.arange(3 * 4096, dtype=torch.int64).reshape(3, 1, 64, 64).to(torch.uint8)
+    nets = xray.family("train", tmp_path, images)
+    assert [type(net) for net in nets.values()] == [xray.Autoencoder, xray.VAE, xray.ResidualAutoencoder]
+    again = xray.family("train", tmp_path, images)
+    torch.testing.assert_close(again["ae"].state_dict(), nets["ae"].state_dict(), rtol=0, atol=0)
+    assert len(list(tmp_path.iterdir())) == 3
+    xray.family("train", tmp_path, 255 - images)
+    assert len(list(tmp_path.iterdir())) == 6
+    with pytest.raises(ValueError, match="nets: expected one of embedded, train, got 'other'"):
+        xray.family("other", tmp_path)
+
+
+def test_the_full_networks_are_the_authors() -> None:
+    """Full width, 100 and 150 epochs."""
+    assert {config.width for config in xray.FULL.values()} == {1.0}
+    assert [config.epochs for config in xray.FULL.values()] == [100, 100, 150]

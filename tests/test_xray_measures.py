@@ -54,6 +54,17 @@ def test_the_best_parameter_is_found(name: str) -> None:
         xray.best_parameter(name, noisy, truth[:1])
 
 
+def test_every_filter_is_tuned() -> None:
+    """Each is the filter with its own best parameter, ready for other images."""
+    truth = xray.unit(scene(2, 32))
+    noisy = xray.unit(xray.corrupt(scene(2, 32), "gaussian-medium", generator()))
+    found = xray.tuned(noisy, truth)
+    assert tuple(found) == tuple(xray.PARAMETERS)
+    for name, denoiser in found.items():
+        expected = xray.filtered(name, truth, xray.best_parameter(name, noisy, truth))
+        torch.testing.assert_close(denoiser(truth), expected)
+
+
 def test_scores_of_known_images() -> None:
     """An offset of a tenth has 20 dB and keeps all high frequencies; doubled contrast has four times their power."""
     truth = xray.unit(xray.corrupt(scene(), "gaussian-easy", generator()))

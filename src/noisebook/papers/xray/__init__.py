@@ -4,8 +4,8 @@ L. Gondara, ICDMW 2016, doi 10.1109/ICDMW.2016.0041; X.-J. Mao, C. Shen, Y.-B. Y
 D. P. Kingma, M. Welling, ICLR 2014, arXiv 1312.6114.
 """
 
-from .baselines import PARAMETERS, SCORES, best_parameter, filtered, scores, wrapping
-from .compare import compared, corrupted, everywhere, labels, mosaic
+from .baselines import PARAMETERS, SCORES, best_parameter, filtered, scores, tuned, wrapping
+from .compare import FULL, compared, corrupted, everywhere, family, labels, mosaic
 from .corruptions import CORRUPTIONS, SALT_AND_PEPPER, VARIANCE, corrupt, nominal_psnr, sigma, unclipped, unit
 from .long import (
     EPOCHS,
@@ -65,6 +65,7 @@ __all__ = [
     "CORRUPTIONS",
     "EMBEDDED",
     "EPOCHS",
+    "FULL",
     "METHODS",
     "MIXED",
     "MODELS",
@@ -98,6 +99,7 @@ __all__ = [
     "describe",
     "epochs_to",
     "everywhere",
+    "family",
     "filtered",
     "glorot",
     "held_out",
@@ -129,6 +131,7 @@ __all__ = [
     "train_logged",
     "training_images",
     "transfer_matrix",
+    "tuned",
     "unclipped",
     "unit",
     "vae_loss",

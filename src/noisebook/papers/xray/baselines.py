@@ -6,6 +6,8 @@ Non-local means: A. Buades, B. Coll, J.-M. Morel, CVPR 2005, doi 10.1109/CVPR.20
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -66,6 +68,20 @@ def best_parameter(name: str, noisy: Tensor, truth: Tensor) -> float:
     check_shape("truth", truth, tuple(noisy.shape))
     errors = {value: float((filtered(name, noisy, value) - truth).square().mean()) for value in PARAMETERS[name]}
     return min(errors, key=errors.__getitem__)
+
+
+def tuned(noisy: Tensor, truth: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
+    """Every filter of `PARAMETERS` as a function of noisy images, with the parameter that suits these best.
+
+    Args:
+        noisy: (N, 1, Y, X) in [0, 1], of validation patients.
+        truth: The same shape.
+    """
+    return {name: partial(_filter, name, best_parameter(name, noisy, truth)) for name in PARAMETERS}
+
+
+def _filter(name: str, parameter: float, images: Tensor) -> Tensor:
+    return filtered(name, images, parameter)
 
 
 def scores(images: Tensor, truth: Tensor) -> dict[str, float]:

@@ -5,7 +5,10 @@ L. Gondara, ICDMW 2016, doi 10.1109/ICDMW.2016.0041; X.-J. Mao, C. Shen, Y.-B. Y
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +21,41 @@ from .corruptions import CORRUPTIONS, corrupt, unit
 from .long import pairs
 from .network import Network, denoise
 from .observer import Denoiser
+from .training import AE, VARIATIONAL, Config, checkpoints, load, train, training_images
+
+FULL = {"ae": AE, "vae": VARIATIONAL, "residual": Config()}
+"""The authors' networks, widths and schedules."""
+
+
+def family(
+    source: str, folder: Path, images: Tensor | None = None, *, device: str = "cpu", seed: int = 0
+) -> dict[str, Network]:
+    """Autoencoder, VAE and residual autoencoder: those of this book, or the authors' sizes trained here.
+
+    Args:
+        source: ``embedded``, or ``train`` for the authors' widths and schedules on ``images`` (hours; a GPU helps).
+        folder: For the checkpoints of a training, which goes on from the newest.
+        images: (N, 1, size, size), uint8, of training patients; the embedded ones if None. All are used.
+        device: Where to train, and where the nets are put.
+        seed: Of a training.
+
+    Returns:
+        ``ae``, ``vae`` (L = 40) and ``residual``, in evaluation mode.
+
+    Raises:
+        ValueError: If the source is unknown.
+    """
+    check_one_of("nets", source, ("embedded", "train"))
+    if source == "embedded":
+        wanted = {"ae": "xray-ae", "vae": "xray-vae-40", "residual": "xray-residual"}
+        return {model: load(name, device) for model, name in wanted.items()}
+    known = training_images() if images is None else images
+    data = hashlib.sha256(known.numpy().tobytes()).hexdigest()
+    nets: dict[str, Network] = {}
+    for model, base in FULL.items():
+        config = replace(base, images=len(known), size=known.shape[-1], seed=seed)
+        nets[model] = train(config, checkpoints(folder, model, config, data), known, device).to(device)
+    return nets
 
 
 def corrupted(images: Tensor, seed: int) -> dict[str, Tensor]:

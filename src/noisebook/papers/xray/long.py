@@ -18,7 +18,7 @@ from torch import Tensor
 from noisebook import embedded, training
 from noisebook.studies import Study
 
-from .baselines import PARAMETERS, best_parameter, filtered, scores
+from .baselines import PARAMETERS, scores, tuned
 from .corruptions import CORRUPTIONS, VARIANCE, corrupt, unit
 from .network import VAE, Network, denoise, sample
 from .observer import Task, opacity_detectability
@@ -79,17 +79,12 @@ def methods(
         width: Of the residual autoencoder.
     """
     noisy, truth = pairs(held_out("val"), corruption, seed)
-    for name in PARAMETERS:
-        yield name, partial(_filter, name, best_parameter(name, noisy, truth))
+    yield from tuned(noisy, truth).items()
     known = {config: name for name, config in EMBEDDED.items()}
     for base in (AE, VARIATIONAL, replace(SMALL, width=width)):
         config = replace(base, seed=seed, corruptions=(corruption,), epochs=epochs[base.model])
         net = load(known[config]) if config in known else _trained(config, folder, device)[0]
         yield base.model, partial(denoise, net)
-
-
-def _filter(name: str, parameter: float, images: Tensor) -> Tensor:
-    return filtered(name, images, parameter)
 
 
 def study_spread(
