@@ -15,8 +15,10 @@ from torch.nn import functional as F
 from noisebook._checks import check_one_of, check_positive, check_shape, error
 
 SIZES = (64, 128)
-_BY_FFT = 32
-"""Kernels from this side on are applied by Fourier transforms: the same sums, some twenty times faster at 64 x 64."""
+_BY_FFT, _BY_PHASES = 32, 16
+"""Kernels from these sides on are applied by Fourier transforms, or as convolutions of the output's interleaved phases.
+
+The same sums: some thirty times faster at 64 x 64, and three times at 16 x 16 with a stride."""
 
 
 class SameConv(nn.Conv2d):
@@ -44,14 +46,26 @@ class SameTranspose(nn.ConvTranspose2d):
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(B, C, Y, X) to (B, C', s Y, s X)."""
         k, s = self.kernel_size[0], self.stride[0]
-        high, wide = x.shape[2] * s, x.shape[3] * s
-        if k < _BY_FFT or s > 1:
+        high, wide, cut = x.shape[2] * s, x.shape[3] * s, max(k - s, 0) // 2
+        if s == 1 and k >= _BY_FFT:
+            full = self._by_fft(x, [-(-(side + k - 1) // 16) * 16 for side in (high, wide)])  # no large primes
+        elif k % s == 0 and k >= _BY_PHASES:
+            full = self._by_phases(x, s, k // s)
+        else:
             return super().forward(x, output_size)[..., :high, :wide]
-        sides, cut = (high + k - 1, wide + k - 1), (k - 1) // 2
-        spectra = torch.fft.rfft2(x, s=sides), torch.fft.rfft2(self.weight, s=sides)
-        full: Tensor = torch.fft.irfft2(torch.einsum("bcyx,cdyx->bdyx", *spectra), s=sides)
         image = full[..., cut : cut + high, cut : cut + wide]
         return image if self.bias is None else image + self.bias[:, None, None]
+
+    def _by_fft(self, x: Tensor, sides: list[int]) -> Tensor:
+        spectra = torch.fft.rfft2(x, s=sides), torch.fft.rfft2(self.weight, s=sides)
+        return torch.fft.irfft2(torch.einsum("bcyx,cdyx->bdyx", *spectra), s=sides)
+
+    def _by_phases(self, x: Tensor, s: int, m: int) -> Tensor:
+        """Every s-th pixel of the output is a convolution of the input with every s-th pixel of the kernel."""
+        inputs, outputs = self.weight.shape[:2]
+        parts = self.weight.reshape(inputs, outputs, m, s, m, s).permute(1, 3, 5, 0, 2, 4)
+        kernels = parts.reshape(outputs * s * s, inputs, m, m).flip(2, 3)
+        return F.pixel_shuffle(F.conv2d(x, kernels, padding=m - 1), s)
 
 
 def glorot(module: nn.Module) -> None:
