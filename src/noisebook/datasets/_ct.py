@@ -1,7 +1,7 @@
-"""Loaders, one a modality: the real archive's layout and the embedded, simulated default go through the same code.
+"""CT: pairs of a low and a full dose.
 
-CT: the TCIA collection LDCT-and-Projection-data, McCollough et al. 2020, doi 10.7937/9NPB-2637: first-level folders
-are patients, each holding a series of full dose and one of low dose images, such as
+The TCIA collection LDCT-and-Projection-data, McCollough et al. 2020, doi 10.7937/9NPB-2637: first-level folders are
+patients, each holding a series of full dose and one of low dose images, such as
 ``L248/12-23-2021-NA-NA-41828/1.000000-Low Dose Images-05042/1-001.dcm``. The folders of the AAPM Low Dose CT Grand
 Challenge (McCollough et al., Med. Phys. 44, 2017, doi 10.1002/mp.12345) are read too, patients above doses or below:
 ``L067/quarter_1mm/L067_QD_1_1.CT.0001.….IMA``, ``1mm B30/full_1mm/L067/L067_FD_1_1.CT.0001.….IMA``.
