@@ -244,14 +244,22 @@ def sync(files: dict[str, bytes], stage: Path) -> list[str]:
 def render(stage: Path, out: Path) -> Path:
     """Run jupyter-book, warnings as errors; the path of ``index.html``.
 
-    After a failure Sphinx's memory is removed: it would not repeat the warnings of pages it holds as done.
+    After a failure Sphinx's memory is removed: it would not repeat the warnings of pages it holds as done. After a
+    build that was killed everything is: Sphinx would take a half-written page for a whole one.
     """
+    unfinished = out / ".unfinished"
+    if unfinished.exists():
+        shutil.rmtree(out / "_build", ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    unfinished.touch()
     command = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
     options = ["build", str(stage), "--config", str(stage / "_config.yml"), "--path-output", str(out), "-q"]
     run = subprocess.run([sys.executable, "-c", command, *options, "-W", "-n", "--keep-going"], check=False)
     if run.returncode:
         shutil.rmtree(out / "_build" / ".doctrees", ignore_errors=True)
+        unfinished.unlink()
         raise SystemExit("The book was not built: mend the warnings above.")
+    unfinished.unlink()
     return out / "_build" / "html" / "index.html"
 
 

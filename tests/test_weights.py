@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 import yaml
 from torch import nn
@@ -253,6 +254,8 @@ EXTERNAL = dict.fromkeys(("record", "file", "size", "sha256", "md5", "embedded")
         ({"doi": "https://doi.org/10.1/2"}, "tcia: doi does not start with 10."),
         ({"sha256": "ABC"}, "tcia: sha256 is not 64 hexadecimal digits"),
         ({"md5": "12"}, "tcia: md5 is not 32 hexadecimal digits"),
+        ({"archive": "zenodo", "record": "10.5281/zenodo.1"}, "tcia: record is no number of Zenodo"),
+        ({"file": "../evil"}, r"tcia: file '\.\./evil' is no plain name"),
         ({"licence": ""}, "tcia: licence or citation is empty"),
         ({"embedded": "nothing"}, "tcia: embedded 'nothing' is not in the registry"),
         ({"archive": "package", "record": "no_such"}, "tcia: None of the installed no_such is missing"),
@@ -335,3 +338,15 @@ def test_the_model_card_tells_everything(net: Path) -> None:
     ):
         assert text in card
     assert "weights.load('net')" in card
+
+
+def test_halved_weights_are_those_of_a_half_precision_file(tmp_path: Path) -> None:
+    """What ``halved`` gives is what comes back from a file stored as float16; whole numbers stay as they are."""
+    state = network().state_dict()
+    stored = safetensors.torch.load_file(weights.save(state, tmp_path / "a.safetensors", half=True))
+    found = weights.halved(state)
+    assert found.keys() == stored.keys()
+    for name, value in found.items():
+        assert value.dtype == state[name].dtype
+        torch.testing.assert_close(value, stored[name].to(value.dtype), rtol=0, atol=0)
+    assert float(found["0.weight"].flatten()[0]) != float(state["0.weight"].flatten()[0])

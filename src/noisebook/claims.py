@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from noisebook import _paths
 from noisebook._checks import error
 
 
@@ -95,7 +96,7 @@ def write(claims: Sequence[Claim], path: str | Path) -> None:
             record[bound] = record[bound] if math.isfinite(record[bound]) else None
         records.append(record | {"verdict": claim.verdict})
     text = json.dumps({"claims": records}, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    _paths.write_whole(Path(path), (text + "\n").encode())
 
 
 def read(path: str | Path) -> list[Claim]:

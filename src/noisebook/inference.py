@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noisebook._checks import check_finite, check_positive, error
+from noisebook._checks import check_finite, check_positive, check_tensor, error, model_takes
 
 Sides = int | Sequence[int]
 """One number for every spatial axis, or one for each."""
@@ -33,8 +33,10 @@ def tiled(model: nn.Module, image: Tensor, *, tile: Sides, halo: Sides, stride: 
         (B, C', Y, X) or (B, C', Z, Y, X).
 
     Raises:
-        ValueError: If ``tile`` or ``halo`` is not a multiple of ``stride``, or the image is not finite or too small.
+        ValueError: If ``tile`` or ``halo`` is not a multiple of ``stride``, or the image is no floating tensor, not
+            finite, too small, or not what the model takes.
     """
+    check_tensor("image", image)
     if image.ndim not in (4, 5):
         raise error("image", "4 axes (B, C, Y, X) or 5 axes (B, C, Z, Y, X)", f"shape {tuple(image.shape)}")
     check_finite("image", image)
@@ -75,7 +77,8 @@ def _tiles(model: nn.Module, padded: Tensor, tile: tuple[int, ...], halo: tuple[
             before = [min(h, at) for h, at in zip(halo, corner, strict=True)]
             places = list(zip(corner, before, tile, halo, strict=True))
             crop = padded[_spatial((at - b, at + t + h) for at, b, t, h in places)]
-            part = model(crop)[_spatial((b, b + t) for _, b, t, _ in places)]
+            with model_takes(crop):
+                part = model(crop)[_spatial((b, b + t) for _, b, t, _ in places)]
             if output is None:
                 output = part.new_empty(*part.shape[:2], *padded.shape[2:])
             output[_spatial((at, at + t) for at, _, t, _ in places)] = part

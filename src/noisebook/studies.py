@@ -72,7 +72,7 @@ def make(study: Study, folder: Path, device: str = "cpu", root: Path = ROOT, reg
     result = write(arrays, root / study.chapter / study.name)
     record = expected | {"device": device, "result": result.name, "sha256": _sha256(result)}
     record["arrays"] = {name: {"dtype": str(a.dtype), "shape": list(a.shape)} for name, a in arrays.items()}
-    _record_file(study, root).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    _paths.write_whole(_record_file(study, root), (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
     return result
 
 

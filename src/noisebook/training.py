@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from noisebook import _paths
 from noisebook._checks import check_positive, error
 
 Log = list[dict[str, float]]
@@ -146,8 +147,8 @@ def _save(trainee: Trainee, folder: Path, epoch: int, log: Log, keep: int) -> No
         torch.save({"epoch": epoch, "log": log, "states": states}, stream)
         stream.flush()
         os.fsync(stream.fileno())
+    _paths.write_whole(folder / "log.json", (json.dumps(log, indent=1) + "\n").encode())
     partial.replace(final)
-    (folder / "log.json").write_text(json.dumps(log, indent=1) + "\n")
     for old in sorted(folder.glob("checkpoint-*.pt"))[:-keep]:
         old.unlink()
 

@@ -201,6 +201,31 @@ def test_a_failed_build_is_not_remembered(build: ModuleType, tmp_path: Path, mon
     assert not memory.exists()
 
 
+def test_a_killed_build_is_not_gone_on_with(build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an interrupted build left is removed before the next one; what a finished one left is kept."""
+    page = tmp_path / "_build" / "html" / "index.html"
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        page.parent.mkdir(parents=True)
+        page.write_text("<html><bo")
+        raise KeyboardInterrupt
+
+    def finished(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        seen.append(page.exists())
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text("<html></html>")
+        return subprocess.CompletedProcess(command, 0)
+
+    seen: list[bool] = []
+    monkeypatch.setattr(build.subprocess, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build.render(tmp_path / "stage", tmp_path)
+    monkeypatch.setattr(build.subprocess, "run", finished)
+    for _ in range(2):
+        build.render(tmp_path / "stage", tmp_path)
+    assert seen == [False, True]
+
+
 def test_every_module_has_a_page(build: ModuleType) -> None:
     """The reference has a page for each public module, with its first words; private modules have none."""
     names = build.modules()

@@ -156,7 +156,7 @@ def cuts(samples: Sequence[Sample], *, titles: Sequence[str], title: str = "") -
         size = (WIDTH_IN, len(samples) * 1.75 * side + (0.55 if title else 0.3))
         figure = Figure(figsize=size, layout="constrained")
         heights = [1.0, 0.62] * len(samples)
-        axes = np.atleast_2d(figure.subplots(len(heights), len(titles), height_ratios=heights, squeeze=False))
+        axes = figure.subplots(len(heights), len(titles), height_ratios=heights, squeeze=False)
         for k, sample in enumerate(samples):
             low, high = float(sample.truth.min()), float(sample.truth.max())
             room = 0.12 * (high - low)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noisebook import _paths, datasets, embedded, metrics, training, weights
-from noisebook._checks import check_one_of, check_positive, check_rank, error
+from noisebook._checks import check_one_of, check_positive, check_rank, check_real, error
 from noisebook.inference import tiled
 
 from . import scans
@@ -272,8 +272,7 @@ def _register(name: str, config: Config, net: FBPConvNet, examples: np.ndarray) 
     file = f"{name}.safetensors"
     weights.save(net.state_dict(), _paths.DATA / "weights" / file, half=True)
     full = denoise(net, examples)
-    halved = {k: v.half().float() if v.is_floating_point() else v for k, v in net.state_dict().items()}
-    change = metrics.rmse(denoise(weights.into(net, halved), examples), full)
+    change = metrics.rmse(denoise(weights.into(net, weights.halved(net.state_dict())), examples), full)
     stages = ", ".join(f"{count} epochs of {size} x {size}" for size, count in config.stages)
     recipe = embedded.TRAIN
     weights.register(
@@ -304,6 +303,7 @@ def load(name: str = "linearized-quarter", device: str = "cpu") -> FBPConvNet:
 
 def denoise(model: FBPConvNet, hu: np.ndarray) -> np.ndarray:
     """Denoise slices (Z, Y, X) in HU of any size, one by one, in tiles; the same shape, float32."""
+    check_real("hu", hu)
     check_rank("hu", hu, 3, "(Z, Y, X)")
     device = next(model.parameters()).device
     stride, tile = model.stride, max(512 // model.stride, 1) * model.stride

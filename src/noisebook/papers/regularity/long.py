@@ -16,7 +16,7 @@ from torch import Tensor
 
 from noisebook.studies import Study
 
-from .circles import TRAIN, draw, noisy, render
+from .circles import pairs
 from .edges import apply, edge_response
 from .network import UNet
 from .prior import BASE, deep_image_prior, field, scene
@@ -72,12 +72,6 @@ def _nets(folder: Path, seed: int, sharp: list[int], device: str) -> Iterator[tu
     for decay in (DECAYS[0], DECAYS[-1]):
         config = replace(SMALL, decay=decay, seed=seed, norm=False)
         yield PLAIN, config, trained(config)
-
-
-def pairs(size: int, images: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Test images, (noisy, truth), each (N, 1, size, size)."""
-    truth = render(draw()[TRAIN : TRAIN + images], size)
-    return noisy(truth, torch.Generator().manual_seed(seed)), truth
 
 
 def measure(net: UNet, size: int, images: int = TEST) -> dict[str, float]:

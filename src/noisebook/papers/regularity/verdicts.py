@@ -25,17 +25,18 @@ SOURCE = "Habring & Holler 2022"
 OURS = "ours"
 
 
-def select(rows: Rows, kind: int = FRESH, **where: float) -> np.ndarray:
-    """Which rows of the study ``edges`` are of a kind and have given values of scaling, decay or seed, (rows,) bool."""
+def by_seed(rows: Rows, quantity: str, kind: int = FRESH, **where: float) -> np.ndarray:
+    """A quantity in the study ``edges``, one value a seed, in the order of the seeds.
+
+    Args:
+        rows: The study.
+        quantity: A column.
+        kind: Of the trainings.
+        where: Values of scaling, decay or seed that are asked for.
+    """
     chosen: np.ndarray = np.asarray(rows["kind"]) == kind
     for name, value in where.items():
         chosen &= np.asarray(rows[name]) == value
-    return chosen
-
-
-def by_seed(rows: Rows, quantity: str, kind: int = FRESH, **where: float) -> np.ndarray:
-    """A quantity of the rows that are selected, one value a seed, in the order of the seeds."""
-    chosen = select(rows, kind, **where)
     order = np.argsort(np.asarray(rows["seed"])[chosen])
     values: np.ndarray = np.asarray(rows[quantity])[chosen][order]
     return values
@@ -44,20 +45,23 @@ def by_seed(rows: Rows, quantity: str, kind: int = FRESH, **where: float) -> np.
 def table(rows: Rows) -> dict[str, list[object]]:
     """The columns of a table of all trainings: means over the seeds, with their standard deviations."""
     kinds = {FRESH: "new weights", CHAIN: "from the next lower decay", PLAIN: "without batch normalisation"}
-    names = ("training", "s", "decay", "seeds", "width / px", "width / side", "largest step", "contrast", "RMSE")
-    columns: dict[str, list[object]] = {name: [] for name in names}
+    shown = {"width / px": "width_px", "width / side": "width", "step": "step", "contrast": "contrast", "RMSE": "rmse"}
+    columns: dict[str, list[object]] = {name: [] for name in ("training", "s", "decay", *shown)}
     keys = zip(rows["kind"], rows["scaling"], rows["decay"], strict=True)
     for kind, scaling, decay in sorted({(int(k), int(s), float(d)) for k, s, d in keys}):
-        values = {
-            q: by_seed(rows, q, kind, scaling=scaling, decay=decay)
-            for q in ("width_px", "width", "step", "contrast", "rmse")
-        }
-        count = len(values["rmse"])
-        shown = [f"{v.mean():.3g} ± {v.std(ddof=1):.1g}" if count > 1 else f"{v.mean():.3g}" for v in values.values()]
-        cells = [kinds[kind], scaling, f"{decay:g}", count, *("lost" if "nan" in one else one for one in shown)]
-        for name, cell in zip(names, cells, strict=True):
-            columns[name].append(cell)
+        values = [by_seed(rows, quantity, kind, scaling=scaling, decay=decay) for quantity in shown.values()]
+        cells = [kinds[kind], scaling, f"{decay:g}", *map(_with_spread, values)]
+        for column, cell in zip(columns.values(), cells, strict=True):
+            column.append(cell)
     return columns
+
+
+def _with_spread(values: np.ndarray) -> str:
+    known = values[np.isfinite(values)]
+    mean = f"{known.mean():.3g}" if len(known) else "none"
+    spread = f" ± {known.std(ddof=1):.1g}" if len(known) > 1 else ""
+    lost = len(values) - len(known)
+    return mean + spread + (f" ({lost} lost)" if lost else "")
 
 
 def log_ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
@@ -218,6 +222,14 @@ def _normalisation(rows: Rows) -> list[Claim]:
             "R6b",
             "without batch normalisation decay 0.1 costs more contrast at edges than with it (difference)",
             rise(FRESH) - rise(PLAIN),
+            low=0.0,
+            source=OURS,
+            schedule=_schedule("regularity-s1-decay-0.1"),
+        ),
+        _claim(
+            "R6c",
+            "without batch normalisation edges at decay 0.1 are wider than with it (log2)",
+            log_ratio(*(by_seed(rows, "width", kind, scaling=1, decay=DECAYS[-1]) for kind in (PLAIN, FRESH))),
             low=0.0,
             source=OURS,
             schedule=_schedule("regularity-s1-decay-0.1"),

@@ -1,0 +1,218 @@
+"""CT: pairs of a low and a full dose.
+
+The TCIA collection LDCT-and-Projection-data, McCollough et al. 2020, doi 10.7937/9NPB-2637: first-level folders are
+patients, each holding a series of full dose and one of low dose images, such as
+``L248/12-23-2021-NA-NA-41828/1.000000-Low Dose Images-05042/1-001.dcm``. The folders of the AAPM Low Dose CT Grand
+Challenge (McCollough et al., Med. Phys. 44, 2017, doi 10.1002/mp.12345) are read too, patients above doses or below:
+``L067/quarter_1mm/L067_QD_1_1.CT.0001.….IMA``, ``1mm B30/full_1mm/L067/L067_FD_1_1.CT.0001.….IMA``.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from noisebook import dicom
+from noisebook._checks import check_one_of, error, nearest
+
+ARCHIVE = "LDCT-and-Projection-data"
+TEST_PATIENTS = 5
+TOLERANCE_MM = 0.1
+SERIES = {
+    "low": re.compile(r"low[ -]dose images|\b(quarter|qd)[ _-]?\dmm|_qd_", re.IGNORECASE),
+    "full": re.compile(r"full[ -]dose images|\b(full|fd)[ _-]?\dmm|_fd_", re.IGNORECASE),
+    "noise free": re.compile(r"noise[ -]free images", re.IGNORECASE),
+}
+"""How a description, else a path, tells what a series is."""
+_DOSE_FOLDER = re.compile(r"(full|quarter|fd|qd)[ _-]?\dmm", re.IGNORECASE)
+
+
+@dataclass(frozen=True, eq=False)
+class CtPairs:
+    """Low-dose images of one patient and, slice for slice, what a network should make of them.
+
+    Attributes:
+        low: ``(Z, Y, X)`` float32, HU.
+        label: ``(Z, Y, X)`` float32, HU: full dose or, simulated only, noise free.
+        spacing_mm: ``(z, y, x)``, mm.
+        positions_mm: ``(Z,)``, position along the slice normal, mm, ascending.
+        patient: For splitting only: not to be printed, plotted or stored.
+    """
+
+    low: np.ndarray
+    label: np.ndarray
+    spacing_mm: tuple[float, float, float]
+    positions_mm: np.ndarray
+    patient: str = field(repr=False)
+
+
+def ct_patients(root: str | Path, prefix: str = "") -> list[str]:
+    """The patients of a CT archive.
+
+    Args:
+        root: The folder of the archive, or the folder that holds ``LDCT-and-Projection-data``.
+        prefix: Only patients whose id starts so: in the TCIA collection L is abdomen, C chest, N head.
+
+    Returns:
+        The names of the first-level folders, or of those in the first-level folders of the doses, sorted.
+
+    Raises:
+        ValueError: The folder is missing, or holds no such patient.
+    """
+    base = _base(root)
+    folders = [folder for place in _dose_folders(base) or [base] for folder in _folders(place)]
+    patients = sorted({folder.name for folder in folders if folder.name.startswith(prefix)})
+    if not patients:
+        wanted = f"a folder a patient{f' named {prefix}…' if prefix else ''}"
+        raise error(str(base), wanted, "none", "Check the path and that the download ended.")
+    return patients
+
+
+def _folders(place: Path) -> list[Path]:
+    return [folder for folder in place.iterdir() if folder.is_dir() and folder.name[0] != "."]
+
+
+def _dose_folders(base: Path) -> list[Path]:
+    """The folders ``full_1mm``, ``quarter_1mm`` and the like, where doses lie above patients."""
+    return sorted(folder for folder in _folders(base) if _DOSE_FOLDER.match(folder.name))
+
+
+def split(patients: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Divide patients into training and test, as Xu & Noo do: sorted by id, the last five are the test.
+
+    Of two to five patients only the last one is the test; one patient alone is a test patient. No patient is in both.
+
+    Args:
+        patients: Ids, in any order.
+
+    Returns:
+        (training, test), each sorted.
+
+    Raises:
+        ValueError: No patient, or one given twice.
+    """
+    ordered = sorted(patients)
+    if not ordered or len(set(ordered)) < len(ordered):
+        raise error("patients", "at least one id, each once", f"{len(ordered)} of which {len(set(ordered))} differ")
+    test = TEST_PATIENTS if len(ordered) > TEST_PATIENTS else 1
+    return ordered[:-test], ordered[-test:]
+
+
+def ct_pairs(root: str | Path, patient: str, *, label: str = "full") -> CtPairs:
+    """Read a patient's low-dose images and their labels, paired by position along the slice normal, never by name.
+
+    Args:
+        root: As for ``ct_patients``.
+        patient: One of ``ct_patients(root)``.
+        label: ``full`` for the full-dose images, ``noise free`` for the reference of the simulated data.
+
+    Returns:
+        The slices that have a partner within 0.1 mm, ascending. Those without are left out and counted in a warning.
+
+    Raises:
+        ValueError: Unknown patient or label; not exactly one series of a dose; doses of another size or pixel spacing,
+            or without a single pair; and whatever ``dicom.read_series`` refuses.
+    """
+    check_one_of("label", label, [kind for kind in SERIES if kind != "low"])
+    base = _base(root)
+    folder = base / patient
+    if not patient or patient not in ct_patients(root):
+        raise error("patient", f"a folder of {base}", repr(patient), nearest(patient, ct_patients(root)))
+    places = [dose / patient for dose in _dose_folders(base) if (dose / patient).is_dir()] or [folder]
+    low, full = (dicom.read_series(_files(base, places, kind)) for kind in ("low", label))
+    _check_same_grid(folder, low, full)
+    mine, theirs = pair(low.positions_mm, full.positions_mm)
+    left = (len(low.hu) - len(mine), len(full.hu) - len(mine))
+    if not len(mine):
+        got = f"low {_extent(low)}, {label} {_extent(full)}"
+        raise error(str(folder), f"doses with slices within {TOLERANCE_MM} mm of each other", got, "Is it one scan?")
+    if any(left):
+        text = f"{left[0]} of {len(low.hu)} low-dose and {left[1]} of {len(full.hu)} {label} slices have no partner"
+        warnings.warn(f"{text} within {TOLERANCE_MM} mm and are left out", stacklevel=2)
+    return CtPairs(low.hu[mine], full.hu[theirs], low.spacing_mm, low.positions_mm[mine], patient)
+
+
+def pair(
+    first_mm: np.ndarray, second_mm: np.ndarray, tolerance_mm: float = TOLERANCE_MM
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the positions that are each other's nearest and at most ``tolerance_mm`` apart.
+
+    Args:
+        first_mm: ``(M,)`` positions, mm, in any order.
+        second_mm: ``(N,)`` positions, mm, in any order.
+        tolerance_mm: Largest distance of a pair.
+
+    Returns:
+        Two ``(K,)`` integer arrays: ``first_mm[i]`` belongs to ``second_mm[j]``.
+    """
+    distance = np.abs(np.subtract.outer(np.asarray(first_mm, float), np.asarray(second_mm, float)))
+    if not distance.size:
+        return np.zeros(0, int), np.zeros(0, int)
+    i, j = np.arange(len(distance)), distance.argmin(1)
+    # 1e-9: positions are decimal strings, and 0.1 has no exact binary form
+    keep = (distance.argmin(0)[j] == i) & (distance[i, j] <= tolerance_mm + 1e-9)
+    return i[keep], j[keep]
+
+
+def _base(root: str | Path) -> Path:
+    root = Path(root)
+    base = root / ARCHIVE if (root / ARCHIVE).is_dir() else root
+    if not base.is_dir():
+        got = "a file" if base.exists() else "nothing there"
+        raise error(str(base), f"the folder of {ARCHIVE}", got, "Check the path.")
+    return base
+
+
+def _files(base: Path, places: list[Path], kind: str) -> list[Path]:
+    """The files of the one series of that kind in a patient's folders, by SeriesDescription, else by their path."""
+    # The archive holds one series a folder, beside tens of thousands of projections: open only folders that can match.
+    inner = [f for place in places for f in (place, *sorted(place.rglob("*"))) if f.is_dir()]
+    named = [f for f in inner if SERIES[kind].search(_below(base, f))]
+    named = [f for f in named if not set(f.parents) & set(named)]
+    series = [entry for place in named or places for entry in _scan(place)]
+    found = [s for s in series if kind == _kind(base, s)]
+    if len(found) != 1:
+        others = ", ".join(sorted({s.description or s.files[0].parent.name for s in series})) or "none"
+        remedy = "GE scanners of the collection have no low-dose images; keep one series of each dose."
+        raise error(str(places[0]), f"one series of {kind} images", f"{len(found)} among: {others}", remedy)
+    return list(found[0].files)
+
+
+def _kind(base: Path, series: dicom.SeriesFiles) -> str:
+    """Which of `SERIES` it is; empty if none."""
+    told = (kind for text in (series.description, _below(base, series.files[0])) for kind in _kinds(text))
+    return next(told, "")
+
+
+def _kinds(text: str) -> list[str]:
+    return [kind for kind, pattern in SERIES.items() if pattern.search(text)]
+
+
+def _below(base: Path, path: Path) -> str:
+    return path.relative_to(base).as_posix()
+
+
+def _scan(folder: Path) -> tuple[dicom.SeriesFiles, ...]:
+    """The CT series below a folder; a damaged header is an error, as it may be a missing slice."""
+    contents = dicom.scan(folder)
+    if contents.damaged:
+        raise contents.damaged[0]
+    return contents.series
+
+
+def _check_same_grid(folder: Path, low: dicom.Series, label: dicom.Series) -> None:
+    for name, mine, other in (
+        ("images of one size", low.hu.shape[1:], label.hu.shape[1:]),
+        ("one pixel spacing", low.spacing_mm[1:], label.spacing_mm[1:]),
+    ):
+        if not np.allclose(mine, other, rtol=0, atol=1e-4):
+            raise error(str(folder), f"{name} in both doses", f"{mine} and {other}", "They do not belong together.")
+
+
+def _extent(series: dicom.Series) -> str:
+    return f"{series.positions_mm[0]:.2f} to {series.positions_mm[-1]:.2f} mm"
