@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -56,19 +58,49 @@ def test_one_batch_can_be_overfitted() -> None:
     assert losses[-1] < -0.2
 
 
-@pytest.mark.parametrize("config", [TINY, TINY_3D, replace(TINY, halve_every=0, patience=0)])
-def test_four_epochs_equal_two_killed_and_two_resumed(config: gap.Config, tmp_path: Path) -> None:
-    """Training resumes exactly, by either schedule: identical weights; and a finished net is not trained again."""
+@pytest.mark.parametrize("config", [TINY, TINY_3D, replace(TINY, anneal=False, patience=0)])
+def test_a_killed_training_goes_on_exactly(config: gap.Config, tmp_path: Path) -> None:
+    """Killed after two of four epochs and resumed, by either schedule: the very weights; and done is done."""
     settings = {"device": "cpu", "progress": False}
-    whole = gap.train(replace(config, epochs=4), tmp_path / "whole", **settings)  # type: ignore[arg-type]
-    gap.train(config, tmp_path / "parts", **settings)  # type: ignore[arg-type]
-    (tmp_path / "parts" / "checkpoint-0003.partial").write_bytes(b"half a file, as kill -9 leaves it")
-    resumed = gap.train(replace(config, epochs=4), tmp_path / "parts", **settings)  # type: ignore[arg-type]
+    config = replace(config, epochs=4)
+    whole = gap.train(config, tmp_path / "whole", **settings)  # type: ignore[arg-type]
+    parts, simulated = tmp_path / "parts", gap.batches
+    left = iter(range(2 * config.steps))
+
+    def killed(*given: Any) -> Iterator[Any]:
+        for one in simulated(*given):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            yield one
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gap, "batches", killed)
+        with pytest.raises(KeyboardInterrupt):
+            gap.train(config, parts, **settings)  # type: ignore[arg-type]
+    (parts / "checkpoint-0003.partial").write_bytes(b"half a file, as kill -9 leaves it")
+    assert [path.name for path in sorted(parts.glob("*.pt"))] == ["checkpoint-0001.pt", "checkpoint-0002.pt"]
+    resumed = gap.train(config, parts, **settings)  # type: ignore[arg-type]
     for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
-    stamp = (tmp_path / "parts" / "checkpoint-0004.pt").stat().st_mtime_ns
-    gap.train(replace(config, epochs=4), tmp_path / "parts", **settings)  # type: ignore[arg-type]
-    assert (tmp_path / "parts" / "checkpoint-0004.pt").stat().st_mtime_ns == stamp
+    stamp = (parts / "checkpoint-0004.pt").stat().st_mtime_ns
+    gap.train(config, parts, **settings)  # type: ignore[arg-type]
+    assert (parts / "checkpoint-0004.pt").stat().st_mtime_ns == stamp
+
+
+def test_the_rate_falls_to_zero_and_checkpoints_know_it(tmp_path: Path) -> None:
+    """Half a cosine over the epochs; a training of another length keeps checkpoints of its own."""
+    trainee = gap.Training(replace(TINY, epochs=4, learning_rate=1.0))
+    found = []
+    for epoch in range(4):
+        found.append(trainee.optimizer.param_groups[0]["lr"])
+        trainee.optimizer.step()
+        trainee.end_epoch(epoch)
+    assert found == pytest.approx([1, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2])
+    assert trainee.optimizer.param_groups[0]["lr"] == pytest.approx(0, abs=1e-12)
+    longer = replace(TINY, epochs=9)
+    assert gap.checkpoints(tmp_path, "a", TINY) != gap.checkpoints(tmp_path, "a", longer)
+    waiting, more = (replace(config, anneal=False) for config in (TINY, longer))
+    assert gap.checkpoints(tmp_path, "a", waiting) == gap.checkpoints(tmp_path, "a", more)
 
 
 def test_the_dimmest_data_train_without_nan(tmp_path: Path) -> None:

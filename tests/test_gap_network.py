@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -106,31 +107,41 @@ SETTINGS: list[dict[str, Any]] = [
 ]
 
 
+def saved(folder: Path, content: dict[str, Any]) -> Path:
+    """A file as Lightning writes it."""
+    torch.save(content, folder / "net.ckpt")
+    return folder / "net.ckpt"
+
+
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_the_authors_checkpoints_load(settings: dict[str, Any]) -> None:
+def test_the_authors_checkpoints_load(settings: dict[str, Any], tmp_path: Path) -> None:
     """Weights under state_dict, settings under hyper_parameters: the same net comes back, whatever its settings."""
     torch.manual_seed(0)
     net = UNet(width=4, **settings).eval()
     given = {"start_filts": 4, "depth": net.depth, "levels": net.levels, "lr": 1e-4}
-    found = from_checkpoint({"state_dict": net.state_dict(), "hyper_parameters": given, "epoch": 3})
+    found = from_checkpoint(saved(tmp_path, {"state_dict": net.state_dict(), "hyper_parameters": given, "epoch": 3}))
     x = torch.poisson(torch.full((1, net.channels, *(8,) * net.dim), 2.0))
     torch.testing.assert_close(found(x), net(x), rtol=0, atol=0)
     assert not found.training
 
 
-def test_other_checkpoints_are_refused() -> None:
-    """No weights, another way up, missing tensors and contradictory settings are named."""
+def test_other_checkpoints_are_refused(tmp_path: Path) -> None:
+    """No weights, another way up, missing tensors, contradictory settings and programs are named."""
     net = UNet(depth=2, width=2)
     state = net.state_dict()
-    with pytest.raises(ValueError, match=r"expected a U-Net of this chapter under state_dict, got no down_convs.0"):
-        from_checkpoint({"weights": state})
+    with pytest.raises(ValueError, match=r"expected a U-Net of this chapter, got no down_convs\.0"):
+        from_checkpoint(saved(tmp_path, {"weights": torch.zeros(2)}))
     other = {name.replace("upconv.", "upconv.1."): value for name, value in state.items()}
     with pytest.raises(ValueError, match=r"an interpolation .* not supported"):
-        from_checkpoint({"state_dict": other})
+        from_checkpoint(saved(tmp_path, {"state_dict": other}))
     with pytest.raises(ValueError, match="hyper_parameters, depth: expected 2 as the weights have it, got 5"):
-        from_checkpoint({"state_dict": state, "hyper_parameters": {"depth": 5}})
+        from_checkpoint(saved(tmp_path, {"state_dict": state, "hyper_parameters": {"depth": 5}}))
     with pytest.raises(ValueError, match=r"1 missing: conv_final\.bias"):
-        from_checkpoint({"state_dict": {k: v for k, v in state.items() if k != "conv_final.bias"}})
+        from_checkpoint(saved(tmp_path, {"state_dict": {k: v for k, v in state.items() if k != "conv_final.bias"}}))
+    with pytest.raises(ValueError, match="asks to run "):
+        from_checkpoint(saved(tmp_path, {"state_dict": state, "hyper_parameters": Path("anything")}))
+    with pytest.raises(ValueError, match="expected sha256 0"):
+        from_checkpoint(saved(tmp_path, {"state_dict": state}), sha256="0")
 
 
 def test_bad_settings_and_images_are_refused() -> None:

@@ -1,11 +1,13 @@
 """The survey of a file or folder: what it holds, what is left out, and a chapter only where its own loader succeeds."""
 
+import re
 import shlex
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from test_datasets import challenge
 from test_dicom import edited, write
 
@@ -148,3 +150,42 @@ def test_nothing_there_is_an_error(tmp_path: Path) -> None:
         told(tmp_path / "gone")
     with pytest.raises(ValueError, match="expected DICOM files, got a folder without any"):
         told(tmp_path)
+
+
+COUNTS = np.random.default_rng(0).poisson(3.0, (4, 20, 30)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".TIFF", ".npy", ".npz"])
+def test_photon_counts_get_a_command_that_the_chapter_takes(suffix: str, tmp_path: Path) -> None:
+    """Whole numbers as noisy as Poisson's law has them: shape, mean, verdict and a command are told."""
+    path = tmp_path / f"my counts{suffix}"
+    if suffix == ".npy":
+        np.save(path, COUNTS)
+    elif suffix == ".npz":
+        np.savez(path, COUNTS)
+    else:
+        tifffile.imwrite(path, COUNTS, photometric="minisblack")
+    text = told(path)
+    assert "4 x 20 x 30 values of uint16, mean 3" in text
+    assert "looks like photon counts: whole numbers, variance to mean 1" in text
+    words = shlex.split(next(line for line in text.splitlines() if "noisebook run " in line))
+    assert words[:4] == ["noisebook", "run", "gap", "-p"]
+    assert chapters.values("gap", "book", [words[4]]) == {"counts_path": str(path)}
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (COUNTS * 0.37, r"no photon counts: .* values are no counts"),
+        (COUNTS + 100, "subtract the offset"),
+        (np.tile(np.arange(30) + 40, (20, 1)), "too little noise"),
+        (COUNTS[None, :2].repeat(2, 0), r"gap needs an image \(Y, X\) or a stack"),
+    ],
+)
+def test_what_is_no_counts_gets_no_command(array: np.ndarray, reason: str, tmp_path: Path) -> None:
+    """Scaled, offset and smooth images, and arrays of four axes, are told apart, and no chapter is named."""
+    np.save(tmp_path / "a.npy", array)
+    text = told(tmp_path / "a.npy", usable=False)
+    assert re.search(reason, text)
+    assert "No chapter can use it." in text
+    assert "noisebook run" not in text

@@ -1,7 +1,7 @@
-"""What a file or folder of DICOM images holds, what is left out and why, and which chapter can use it.
+"""What a file of photon counts, or a file or folder of DICOM images holds, and which chapter can use it.
 
 A chapter is recommended only after its own loader has read what the chapter would read: for ``linearized``, both doses
-of the patients that it takes, paired by position.
+of the patients that it takes, paired by position; for ``gap``, whole numbers as noisy as photon counts are.
 """
 
 from __future__ import annotations
@@ -27,15 +27,18 @@ def survey(path: Path, tell: Tell) -> bool:
     """Tell, line by line, what ``path`` holds and what can be done with it.
 
     Args:
-        path: A DICOM file, or a folder at or below which they lie. All its CT images are decoded.
+        path: A DICOM file, or a folder at or below which they lie: all its CT images are decoded. Or a TIFF, ``.npy``
+            or ``.npz`` file.
         tell: Called with each line.
 
     Returns:
-        Whether it holds CT images that can be read.
+        Whether it holds CT images that can be read, or photon counts.
 
     Raises:
         ValueError: Nothing is there, or a folder holds no DICOM file.
     """
+    if path.suffix.lower() in datasets.COUNT_SUFFIXES and not path.is_dir():
+        return _counts(path, tell)
     if path.is_dir() or not path.exists():
         contents = dicom.scan(path)
         titles = [f"{k}. {_title(s)}" for k, s in enumerate(contents.series, 1)]
@@ -53,6 +56,23 @@ def survey(path: Path, tell: Tell) -> bool:
         files = f"scan({str(path)!r}).series[{usable.index(True)}].files" if path.is_dir() else f"[{str(path)!r}]"
         tell(f"In Python: from noisebook.dicom import read_series, scan; series = read_series({files})")
     return True
+
+
+def _counts(path: Path, tell: Tell) -> bool:
+    """Tell whether a file looks like photon counts, and the command for it; whether it does."""
+    array = datasets.read_counts(path)
+    report = datasets.count_report(array)
+    tell(f"{path}: {' x '.join(map(str, array.shape))} values of {array.dtype}, mean {report.mean:.4g}")
+    tell(f"    {report.verdict}")
+    if not report.counts:
+        tell("No chapter can use it. gap needs photon counts as the detector gave them.")
+    elif array.ndim > 3:
+        tell("No chapter can use it. gap needs an image (Y, X) or a stack (Z, Y, X).")
+    else:
+        tell("The chapter gap can use it:")
+        tell(f"    noisebook run gap -p {shlex.quote(f'counts_path={path}')} --out results")
+        return True
+    return False
 
 
 def _title(series: dicom.SeriesFiles) -> str:

@@ -12,6 +12,8 @@ import tifffile
 
 from noisebook._checks import check_one_of, error
 
+COUNT_SUFFIXES = (".tif", ".tiff", ".npy", ".npz")
+
 
 def read_counts(path: str | Path, name: str = "") -> np.ndarray:
     """Read an image or a stack of photon counts, as it is stored: no scaling, no check that they are counts.
@@ -31,7 +33,7 @@ def read_counts(path: str | Path, name: str = "") -> np.ndarray:
     Source: the layout of the gap chapter's data (doi 10.6084/m9.figshare.23675334) and of common microscopes.
     """
     path = Path(path)
-    check_one_of("suffix of the file", path.suffix.lower(), (".tif", ".tiff", ".npy", ".npz"))
+    check_one_of("suffix of the file", path.suffix.lower(), COUNT_SUFFIXES)
     if not path.is_file():
         raise error(str(path), "a file of photon counts", "nothing there", "Check the path.")
     try:

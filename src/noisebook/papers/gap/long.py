@@ -227,7 +227,7 @@ def study_dimmest(folder: Path, device: str, *, seeds: list[int], steps: int, wi
     rows = []
     for seed in seeds:
         config = replace(SMALL, width=width, depth=3, low_db=-40.0, high_db=-5.0, top_low_db=-20.0, seed=seed)
-        config = replace(config, crop=(16, 16), size=(16, 16), mean=mean, steps=steps // 10, epochs=10, halve_every=0)
+        config = replace(config, crop=(16, 16), size=(16, 16), mean=mean, steps=steps // 10, epochs=10)
         net = train(config, folder / f"seed-{seed}", device=device)
         state = torch.cat([p.detach().flatten() for p in net.parameters()])
         rows.append({"seed": seed, "steps": 10 * config.steps, "finite": float(state.isfinite().float().mean())})

@@ -8,6 +8,7 @@ MICCAI 2015, doi 10.1007/978-3-319-24574-4_28.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -178,33 +179,31 @@ def _check_settings(dim: int, merge: str, z_conv_stage: int | None, sizes: Mappi
         )
 
 
-def from_checkpoint(checkpoint: Mapping[str, Any]) -> UNet:
+def from_checkpoint(path: str | Path, *, sha256: str | None = None) -> UNet:
     """The net of one of the authors' checkpoints, in 2-D or 3-D, in evaluation mode.
 
     Args:
-        checkpoint: The content of a Lightning ``.ckpt`` file, opened with ``weights_only=True``: the weights under
-            ``state_dict``, settings under ``hyper_parameters``. The architecture is read off the weights' shapes.
+        path: A Lightning ``.ckpt`` file, the weights under ``state_dict``, settings under ``hyper_parameters``; it is
+            opened by `noisebook.weights.read`, without running anything in it. The architecture is read off the
+            weights' shapes.
+        sha256: Of the file, if known.
 
     Returns:
         The net, on the CPU.
 
     Raises:
-        ValueError: If there are no such weights, a tensor is missing, left over or of another shape, or a setting
-            contradicts the shapes.
+        ValueError: If `noisebook.weights.read` refuses the file; there are no such weights, a tensor is missing, left
+            over or of another shape, or a setting contradicts the shapes.
     """
-    state = checkpoint.get("state_dict", {})
-    for name in (
-        "down_convs.0.conv1.weight",
-        "up_convs.0.upconv.weight",
-        "up_convs.0.conv1.weight",
-        "conv_final.weight",
-    ):
-        if name not in state:
-            got = f"no {name}, but {', '.join(sorted(map(str, state or checkpoint))[:4]) or 'nothing'}"
+    checkpoint = weights.read(path, sha256=sha256)
+    state = checkpoint.state
+    for name in ("down_convs.0.conv1", "up_convs.0.upconv", "up_convs.0.conv1", "conv_final"):
+        if f"{name}.weight" not in state:
+            got = f"no {name}.weight, but {', '.join(sorted(state)[:4])}"
             remedy = "Nets whose way up is an interpolation (up_mode 'upsample') are not supported."
-            raise error("checkpoint", "a U-Net of this chapter under state_dict", got, remedy)
+            raise error(str(path), "a U-Net of this chapter", got, remedy)
     settings = _architecture(state)
-    given = checkpoint.get("hyper_parameters") or {}
+    given = checkpoint.hyper_parameters
     for ours, theirs in {"channels": "channels", "levels": "levels", "depth": "depth", "width": "start_filts"}.items():
         if theirs in given and given[theirs] != settings[ours]:
             raise error(f"hyper_parameters, {theirs}", f"{settings[ours]} as the weights have it", given[theirs])

@@ -53,7 +53,7 @@ class Config:
     learning_rate: float = 1e-4  # section 4; 5e-4 in 3-D
     clip: float = 0.5  # from the authors' code: norm of the gradient
     patience: int = 10  # from the authors' code: epochs until the rate is halved; here of the training loss
-    halve_every: int = 0  # ours: halve the rate every so many epochs in place of waiting
+    anneal: bool = False  # ours: the rate falls to zero along half a cosine in place of waiting
     data: str = "cells"  # ours: simulated tissue, or the toy prior's images
     images: int = 64  # ours: simulated images or stacks
     size: tuple[int, ...] = (512, 512)  # ours: their sides
@@ -72,8 +72,8 @@ SMALL = Config(
     batch=8,
     steps=250,
     epochs=40,
-    learning_rate=1e-3,
-    halve_every=8,
+    learning_rate=3e-3,
+    anneal=True,
     images=192,
     size=(128, 128),
 )
@@ -90,8 +90,7 @@ EMBEDDED = {
         top_low_db=-8.0,
         crop=(16, 32, 32),
         batch=4,
-        epochs=24,
-        halve_every=5,
+        epochs=20,
         images=24,
         size=(32, 96, 96),
         mean=1.0,
@@ -105,7 +104,6 @@ EMBEDDED = {
         augment=False,
         crop=(8, 8),
         batch=64,
-        learning_rate=2e-3,
         data="toy",
         images=16_384,
         size=(8, 8),
@@ -167,11 +165,11 @@ class Training:
         check_one_of("loss", config.loss, LOSSES)
         self.config = config
         self.model: nn.Module = build(config)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, fused=True)
         rates = torch.optim.lr_scheduler
         self.scheduler: Any = (
-            rates.StepLR(self.optimizer, config.halve_every, 0.5)
-            if config.halve_every
+            rates.CosineAnnealingLR(self.optimizer, config.epochs)
+            if config.anneal
             else rates.ReduceLROnPlateau(self.optimizer, factor=0.5, patience=config.patience)
         )
         self._losses: list[float] = []
@@ -199,7 +197,7 @@ class Training:
 
     def end_epoch(self, epoch: int) -> None:
         """Step the schedule: by the epoch, or by its mean loss."""
-        if self.config.halve_every:
+        if self.config.anneal:
             self.scheduler.step()
         else:
             self.scheduler.step(sum(self._losses) / len(self._losses))
@@ -276,8 +274,8 @@ def train(
 
 
 def checkpoints(folder: Path, name: str, config: Config) -> Path:
-    """Where the checkpoints of a net lie: more epochs go on from fewer, other configurations lie elsewhere."""
-    known = hashlib.sha256(f"{replace(config, epochs=1)}".encode()).hexdigest()
+    """Where a net's checkpoints lie: more epochs go on from fewer, unless the rate's way depends on their number."""
+    known = hashlib.sha256(f"{config if config.anneal else replace(config, epochs=1)}".encode()).hexdigest()
     return folder / f"{name}-{known[:8]}"
 
 
@@ -330,8 +328,8 @@ def register(name: str, config: Config, net: UNet, data: Path = _paths.DATA) -> 
         f"authors: {6 if config.dim == 2 else 4} and 32)",
         config={key: kept[key] for key in keys if kept[key] is not None},
         schedule=f"{'supervised ' * config.supervised}{config.loss} loss; input at {config.low_db:g} to "
-        f"{config.high_db:g} dB{narrow}; Adam, learning rate {config.learning_rate:g}, halved every "
-        f"{config.halve_every} epochs; {config.epochs} epochs of {config.steps} steps of {config.batch} crops of "
+        f"{config.high_db:g} dB{narrow}; Adam, learning rate {config.learning_rate:g}, falling "
+        f"to zero along a cosine; {config.epochs} epochs of {config.steps} steps of {config.batch} crops of "
         f"{sides}",
         training_data=f"{config.images} simulated {'toy images' if config.data == 'toy' else 'tissues'} of "
         f"{config.mean:g} expected photons a pixel, photons drawn once",
