@@ -109,28 +109,28 @@ def sample(
     wanted = [torch.ones(len(photons), dtype=torch.bool, device=photons.device) for _ in frames_db]
     estimate, steps = torch.zeros_like(photons), torch.zeros(len(photons), dtype=torch.long, device=photons.device)
     active = torch.arange(len(photons), device=photons.device)
-    while len(active):
-        now = photons[active]
-        level, f = pseudo_psnr(now), _next(model, now, dtype)
-        total = now.flatten(1).sum(1).reshape(-1, *[1] * (now.ndim - 1))
-        for frame, missing, at in zip(kept, wanted, frames_db, strict=True):
-            due = (level >= at) & missing[active]
-            frame[:, active[due]] = torch.stack([now[due], (f * total)[due]])
-            missing[active[due]] = False
-        done = level > stop_db
-        estimate[active[done]] = (f * total)[done]
-        active, go = active[~done], ~done
-        photons[active] = now[go] + torch.poisson(f[go] * (beta * total[go]).clamp(min=1), generator=generator)
-        steps[active] += 1
+    with torch.no_grad(), torch.autocast(photons.device.type, dtype, enabled=dtype != torch.float32):
+        while len(active):
+            now = photons[active]
+            level, f = pseudo_psnr(now), _next(model, now)
+            total = now.flatten(1).sum(1).reshape(-1, *[1] * (now.ndim - 1))
+            for frame, missing, at in zip(kept, wanted, frames_db, strict=True):
+                due = (level >= at) & missing[active]
+                frame[:, active[due]] = torch.stack([now[due], (f * total)[due]])
+                missing[active[due]] = False
+            done = level > stop_db
+            estimate[active[done]] = (f * total)[done]
+            active, go = active[~done], ~done
+            photons[active] = now[go] + torch.poisson(f[go] * (beta * total[go]).clamp(min=1), generator=generator)
+            steps[active] += 1
     frames = torch.stack(kept) if kept else photons.new_zeros(0, 2, *photons.shape)
     return Samples(photons, estimate, steps, frames)
 
 
-def _next(model: nn.Module, photons: Tensor, dtype: torch.dtype) -> Tensor:
-    """The next photon's distribution, without gradients; on a CPU for a few images at once, as fit its cache."""
+def _next(model: nn.Module, photons: Tensor) -> Tensor:
+    """The next photon's distribution; on a CPU for a few images at once, as fit its cache."""
     few = max(1, _CACHE_PIXELS // photons[0].numel()) if photons.device.type == "cpu" else len(photons)
-    with torch.no_grad(), torch.autocast(photons.device.type, dtype, enabled=dtype != torch.float32):
-        f = torch.cat([shares(model(part)) for part in photons.split(few)])
+    f = torch.cat([shares(model(part)) for part in photons.split(few)])
     if not f.sum().isfinite():  # one number tells; the search for the place is left for when there is one
         check_finite("rates", f)
     return f
