@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,17 @@ def test_images_show_title_unit_window_and_scale() -> None:
     figure = figures.images([panel(window=(-20, 30))], columns=1, title="above")
     assert {"ramp", "HU", "10 mm", "above"} <= set(texts(figure))
     assert figure.axes[0].images[0].get_clim() == (-20, 30)
+
+
+def test_images_alike_share_window_and_unit() -> None:
+    """Every image has the one window and unit, and its name or its caption above it."""
+    shown = {"a": np.zeros((3, 4)), "b": np.ones((3, 4))}
+    figure = figures.alike(shown, columns=2, window=(0, 2), unit="photons", captions=["first", "second"])
+    assert [axis.images[0].get_clim() for axis in figure.axes if axis.images] == [(0, 2), (0, 2)]
+    assert {"first", "second", "photons"} <= set(texts(figure))
+    assert {"a", "b"} <= set(texts(figures.alike(shown, columns=1, window=(0, 2), unit="")))
+    with pytest.raises(ValueError, match="captions: expected 2, one an image, got 1"):
+        figures.alike(shown, columns=2, window=(0, 1), unit="", captions=["first"])
 
 
 def test_signed_panels_are_symmetric_about_zero() -> None:
@@ -175,3 +188,26 @@ def test_every_image_and_cut_is_kept_by_itself(tmp_path: Path) -> None:
         ).read_bytes()
     table = np.loadtxt(tmp_path / "a/tiny/figures/both/1-decay-0.1.csv", delimiter=",", skiprows=1)
     np.testing.assert_allclose(table[:, 1], np.repeat([0.0, 2.0], 16))
+
+
+def test_a_slider_holds_every_frame_and_shows_the_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All pictures are in the page, each with its label, the last one visible; kept twice, files are equal."""
+    found: list[str] = []
+    for run in ("one", "two"):
+        frames = [figures.images([panel(title=title)], columns=1) for title in ("first", "second", "third")]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("IPython.display.display", lambda shown: found.append(shown.data))
+            labels, numbers = ["1 photon", "2 < 3", "9"], {"x": np.arange(3)}
+            figures.keep_slider(frames, labels, tmp_path / run, "c", "grow", numbers, alt="A ramp", text="so far:")
+    page = found[0]
+    assert re.findall(r'alt="([^"]*)"', page) == ["A ramp: 1 photon", "A ramp: 2 &lt; 3", "A ramp: 9"]
+    assert [" hidden" in picture for picture in re.findall(r"<img[^>]*>", page)] == [True, True, False]
+    assert "so far: <output>9</output>" in page
+    assert 'max="2" value="2"' in page
+    for k in (1, 2, 3):
+        first, second = ((tmp_path / run / "c/figures/grow" / f"{k:02d}.png").read_bytes() for run in ("one", "two"))
+        assert first == second
+        assert base64.b64encode(first).decode() in page
+    assert (tmp_path / "one/c/figures/grow.csv").read_text() == "x\n0\n1\n2\n"
+    with pytest.raises(ValueError, match="frames of grow: expected at least two, a label each, and numbers"):
+        figures.keep_slider(frames, ["1"], tmp_path, "c", "grow", numbers, alt="", text="")

@@ -5,7 +5,7 @@ A. Krull et al., "Image Denoising and the Generative Accumulation of Photons", a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -160,8 +160,8 @@ def chances(beta: float, count: int, seed: int) -> dict[str, float]:
     return {"distance": float(distance), "noise": float(noise)}
 
 
-def compared(nets: dict[str, UNet], seed: int, size: int, level_db: float) -> dict[str, float]:
-    """PSNR in dB of every method on one held-out tissue: claims G3 and G4.
+def methods(nets: Mapping[str, UNet], seed: int, size: int, level_db: float) -> dict[str, np.ndarray]:
+    """What every method makes of one held-out tissue: (size, size) each, all of mean 1.
 
     Args:
         nets: By name.
@@ -170,19 +170,23 @@ def compared(nets: dict[str, UNet], seed: int, size: int, level_db: float) -> di
         level_db: Pseudo-PSNR of the photons.
 
     Returns:
-        ``flat``, ``noisy``, ``gaussian``, ``non_local`` and each net's.
+        ``flat``, ``noisy``, ``gaussian``, ``non_local``, each net's, and ``truth``.
     """
-    truth = tissues([seed], (size, size), 10 ** (level_db / 10))
-    counts = torch.poisson(truth, generator=torch.Generator().manual_seed(seed))
+    truth, counts = drawn(seed, (size, size), level_db)
     x, s = counts[0, 0].numpy(), truth[0, 0].numpy()
     images = {"flat": np.ones_like(s), "noisy": x}
     images |= {"gaussian": best_gaussian(x, s)[0], "non_local": best_non_local_means(x, s)[0]}
     images |= {name: denoise(net, counts.to(_device(net)))[0, 0].cpu().numpy() for name, net in nets.items()}
-    return {name: level_psnr(image, s) for name, image in images.items()}
+    return {name: image / image.mean() for name, image in (images | {"truth": s}).items()}
 
 
-def in_depth(solid: UNet, flat: UNet, seed: int, shape: tuple[int, int, int], level_db: float) -> dict[str, float]:
-    """PSNR in dB of a held-out stack, as a volume and plane by plane: claim G11.
+def compared(nets: Mapping[str, UNet], seed: int, size: int, level_db: float) -> dict[str, float]:
+    """PSNR in dB of all `methods` but the truth: claims G3 and G4."""
+    return _scores(methods(nets, seed, size, level_db))
+
+
+def stacks(solid: UNet, flat: UNet, seed: int, shape: tuple[int, int, int], level_db: float) -> dict[str, np.ndarray]:
+    """A held-out stack, denoised as a volume and plane by plane: (Z, Y, X) each, all of mean 1.
 
     Args:
         solid: The 3-D net.
@@ -192,15 +196,30 @@ def in_depth(solid: UNet, flat: UNet, seed: int, shape: tuple[int, int, int], le
         level_db: Pseudo-PSNR of the photons.
 
     Returns:
-        ``solid``, ``flat`` and ``gaussian``, a 3-D filter of the best width.
+        ``noisy``, ``gaussian``, a 3-D filter of the best width, ``flat``, ``solid`` and ``truth``.
     """
+    truth, counts = drawn(seed, shape, level_db)
+    s, x = truth[0, 0].numpy(), counts[0, 0].numpy()
+    counts = counts.to(_device(solid))
+    planes, volume = denoise(flat, counts[0, 0][:, None])[:, 0], denoise(solid, counts)[0, 0]
+    images = {"noisy": x, "gaussian": best_gaussian(x, s)[0], "flat": planes.cpu().numpy()}
+    images |= {"solid": volume.cpu().numpy(), "truth": s}
+    return {name: image / image.mean() for name, image in images.items()}
+
+
+def in_depth(solid: UNet, flat: UNet, seed: int, shape: tuple[int, int, int], level_db: float) -> dict[str, float]:
+    """PSNR in dB of all `stacks` but the truth: claim G11."""
+    return _scores(stacks(solid, flat, seed, shape, level_db))
+
+
+def drawn(seed: int, shape: tuple[int, ...], level_db: float) -> tuple[Tensor, Tensor]:
+    """A held-out tissue and its photons, both (1, 1, Y, X) or (1, 1, Z, Y, X), at a pseudo-PSNR in dB."""
     truth = tissues([seed], shape, 10 ** (level_db / 10))
-    counts = torch.poisson(truth, generator=torch.Generator().manual_seed(seed)).to(_device(solid))
-    planes = denoise(flat, counts[0, 0][:, None])[:, 0]
-    s = truth[0, 0].numpy()
-    found = {"solid": denoise(solid, counts)[0, 0].cpu().numpy(), "flat": planes.cpu().numpy()}
-    found["gaussian"] = best_gaussian(counts[0, 0].cpu().numpy(), s)[0]
-    return {name: level_psnr(image, s) for name, image in found.items()}
+    return truth, torch.poisson(truth, generator=torch.Generator().manual_seed(seed))
+
+
+def _scores(images: Mapping[str, np.ndarray]) -> dict[str, float]:
+    return {name: level_psnr(image, images["truth"]) for name, image in images.items() if name != "truth"}
 
 
 def spectrum(images: Tensor) -> np.ndarray:
