@@ -25,7 +25,7 @@ import yaml
 import noisebook
 from noisebook import chapters, claims, embedded, weights
 from noisebook._checks import error, nearest
-from noisebook.papers import linearized, regularity
+from noisebook.papers import gap, linearized, regularity
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "<!-- insert: "
@@ -97,6 +97,7 @@ class Inserts:
             "ct-data": self.ct_data,
             "scan-data": self.scan_data,
             "circle-data": self.circle_data,
+            "photon-data": self.photon_data,
             "model-cards": self.model_cards,
             "modules": self.module_table,
         }
@@ -181,6 +182,13 @@ class Inserts:
             f"| standard deviation of the noise | {regularity.SIGMA} |",
         ]
         return "\n".join(["| quantity | value |", "|:---|:---|", *lines])
+
+    def photon_data(self) -> str:
+        lines = ["| network | images | size | expected photons per pixel |", "|:---|:---|:---|:---|"]
+        for name, config in gap.EMBEDDED.items():
+            kind = "five known images" if config.data == "toy" else f"{config.images:,} tissues"
+            lines.append(f"| {name} | {kind} | {' × '.join(map(str, config.size))} | {config.mean:g} |")
+        return "\n".join(lines)
 
     def model_cards(self) -> str:
         parts, networks = [], weights.embedded(self.root / "data")

@@ -36,7 +36,7 @@ from .measure import (
 )
 from .network import UNet, from_checkpoint
 from .sample import Samples, denoise, expected_steps, sample, shares
-from .show import Family, accumulated, captioned, check_row, curves, family, own, published, several, toy_panels
+from .show import Family, accumulated, captioned, check_row, curves, family, own, published, sample_panels, toy_panels
 from .toy import ExactPredictor, ToyPrior, toy_prior
 from .training import (
     EMBEDDED,
@@ -104,7 +104,7 @@ __all__ = [
     "register",
     "same_law",
     "sample",
-    "several",
+    "sample_panels",
     "shares",
     "simulated",
     "spectrum",

@@ -145,7 +145,7 @@ def _plane(image: np.ndarray, cut: str) -> np.ndarray:
     return image[:, image.shape[1] // 2] if cut else image[len(image) // 2]
 
 
-def several(net: UNet, levels_db: Sequence[float], count: int, side: int, seed: int) -> dict[str, np.ndarray]:
+def sample_panels(net: UNet, levels_db: Sequence[float], count: int, side: int, seed: int, top: float) -> list[Panel]:
     """Samples of the posterior of one held-out tissue at several levels.
 
     Args:
@@ -154,19 +154,22 @@ def several(net: UNet, levels_db: Sequence[float], count: int, side: int, seed: 
         count: Samples.
         side: Pixels.
         seed: Of tissue, photons and sampling.
+        top: Largest value shown, in units of the mean; of the spread, a quarter of it.
 
     Returns:
         A row a level: the noisy image, two samples, the mean and the standard deviation of all, (side, side) each, in
         units of the mean.
     """
-    found: dict[str, np.ndarray] = {}
+    panels = []
     for level in levels_db:
         counts = drawn(seed, (side, side), level)[1].to(next(net.parameters()).device)
         many = posterior_samples(net, counts, count, stop_db=8.0, beta=0.1, seed=seed)[:, 0].cpu().numpy() * side**2
         row = {"noisy": (counts / counts.mean())[0, 0].cpu().numpy(), "a sample": many[0], "another": many[1]}
         row |= {f"mean of {count}": many.mean(0), f"spread of {count}": many.std(0)}
-        found |= {f"{name}\nlevel {level:g} dB": image for name, image in row.items()}
-    return found
+        for name, image in row.items():
+            window = (0.0, top / 4 if name.startswith("spread") else top)
+            panels.append(Panel(image, f"{name}\nlevel {level:g} dB", window, "of the mean"))
+    return panels
 
 
 def accumulated(net: UNet, frames_db: Sequence[float], side: int, seed: int) -> dict[str, tuple[Panel, Panel]]:
