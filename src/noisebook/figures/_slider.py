@@ -74,6 +74,8 @@ def keep_slider(
 
     last = len(frames) - 1
     slider = f'<input type="range" min="0" max="{last}" value="{last}" oninput="{_MOVE}" style="width: 100%">'
-    label = f"<label>{html.escape(text)} <output>{html.escape(labels[-1])}</output>{slider}</label>"
+    label = (
+        f'<label style="display: block">{html.escape(text)} <output>{html.escape(labels[-1])}</output>{slider}</label>'
+    )
     links = f'numbers: <a href="{chapter}/figures/{table}">{table}</a>'
     display(HTML(f'<div class="frames">{label}{"".join(pictures)}</div><p class="figure-links">{links}</p>'))
