@@ -117,12 +117,12 @@ def tiny(study: studies.Study, folder: Path) -> studies.Arrays:
 def test_every_study_runs_and_every_claim_has_a_verdict(tmp_path: Path) -> None:
     """All studies at tiny size fit their file, come back the same, and give finite claims G1 to G13."""
     found = {}
-    for study in long.PLANNED_STUDIES:
+    for study in long.STUDIES:
         found[study.name] = tiny(study, tmp_path / study.name)
         studies.write(found[study.name], tmp_path / "result" / study.name)
         assert json.loads(json.dumps(study.config)) == study.config
         assert set(study.weights) <= set(gap.EMBEDDED)
-    again = tiny(long.PLANNED_STUDIES[1], tmp_path / "again")
+    again = tiny(long.STUDIES[1], tmp_path / "again")
     for name, values in found["toy"].items():
         np.testing.assert_array_equal(again[name], values)
     claims = verdicts.claims(found)
@@ -133,7 +133,7 @@ def test_every_study_runs_and_every_claim_has_a_verdict(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("untrained")
 def test_the_law_study_goes_on_where_it_stopped(tmp_path: Path) -> None:
     """What a killed study had finished is not sampled again."""
-    study = next(s for s in long.PLANNED_STUDIES if s.name == "law")
+    study = next(s for s in long.STUDIES if s.name == "law")
     first = tiny(study, tmp_path)
     stamp = (tmp_path / "alone-0.pt").stat().st_mtime_ns
     (tmp_path / "summed-0.pt").unlink()

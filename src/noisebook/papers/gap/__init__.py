@@ -21,7 +21,7 @@ from .counts import (
     split,
     thinned,
 )
-from .long import PLANNED_STUDIES
+from .long import STUDIES
 from .measure import (
     compared,
     drawn,
@@ -57,8 +57,8 @@ from .verdicts import claims, gain, per_seed, same_law, telling_levels
 
 __all__ = [
     "EMBEDDED",
-    "PLANNED_STUDIES",
     "SMALL",
+    "STUDIES",
     "Config",
     "ExactPredictor",
     "Family",

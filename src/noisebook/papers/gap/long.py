@@ -235,7 +235,7 @@ def study_dimmest(folder: Path, device: str, *, seeds: list[int], steps: int, wi
 
 
 _SEEDS = list(range(8))
-PLANNED_STUDIES = (
+STUDIES = (
     Study(
         "gap",
         "thinning",
@@ -301,4 +301,4 @@ PLANNED_STUDIES = (
     ),
     Study("gap", "dimmest", study_dimmest, {"seeds": [0], "steps": 20_000, "width": 8, "mean": 1e-3}),
 )
-"""Every long run of the chapter; to be called ``STUDIES`` once their results are committed."""
+"""Every long run of the chapter."""
