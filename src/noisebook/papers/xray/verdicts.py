@@ -249,7 +249,7 @@ def _latent(latent: Rows) -> list[Claim]:
             low=0.99,
             high=1.01,
             source=AUTHORS,
-            published="2368 / 2366",
+            published="2412 / 2405 at epoch 20, 2368 / 2366 at epoch 100",
             how=how,
         ),
         _claim(
