@@ -175,3 +175,49 @@ def test_every_image_and_cut_is_kept_by_itself(tmp_path: Path) -> None:
         ).read_bytes()
     table = np.loadtxt(tmp_path / "a/tiny/figures/both/1-decay-0.1.csv", delimiter=",", skiprows=1)
     np.testing.assert_allclose(table[:, 1], np.repeat([0.0, 2.0], 16))
+
+
+def test_convolutions_of_any_class_have_their_colours() -> None:
+    """A subclass is drawn as what it is derived from: plain in blue, transposed in green."""
+
+    class Own(nn.ConvTranspose2d):
+        pass
+
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), Own(2, 1, 2, 2))
+    blocks = figures.architecture(model, torch.zeros(1, 1, 8, 8)).axes[0].patches
+    assert len({block.get_facecolor() for block in blocks}) == 2
+
+
+def test_a_matrix_shows_every_number_in_its_cell() -> None:
+    """Names, axes and unit are drawn; colours are symmetric about zero; numbers stand at their places."""
+    values = np.array([[1.0, -2.0, 0.5], [4.0, 0.0, -1.0]])
+    figure = figures.matrix(values, rows=["a", "b"], columns=["c", "d", "e"], x="tested", y="trained", unit="dB")
+    assert {"a", "b", "c", "d", "e", "tested", "trained", "dB"} <= set(texts(figure))
+    axis = figure.axes[0]
+    assert {text.get_position(): text.get_text() for text in axis.texts}[0, 1] == "4.0"
+    assert axis.images[0].get_clim() == (-4, 4)
+    with pytest.raises(ValueError, match=r"values: expected shape \(1, 3\)"):
+        figures.matrix(values, rows=["a"], columns=["c", "d", "e"], x="", y="", unit="")
+
+
+def test_frames_lie_under_a_slider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One picture a frame, each described, only the last seen; frames and numbers are kept, equal runs, equal bytes."""
+    pages: list[str] = []
+    monkeypatch.setattr("IPython.display.display", lambda shown: pages.append(shown.data))
+    frames = {"epoch 1": np.zeros((4, 6)), 'epoch "2"': np.full((4, 6), 3.0)}
+    for folder in ("a", "b"):
+        figures.keep_frames(frames, tmp_path / folder, "tiny", "film", window=(0, 3), alt="dots", caption="after")
+    assert pages[0] == pages[1]
+    assert pages[0].count("<img ") == 2
+    assert pages[0].count(" hidden>") == 1
+    assert 'alt="dots: epoch 1"' in pages[0]
+    assert '<input type="range" min="0" max="1" value="1"' in pages[0]
+    assert 'data-names="epoch 1|epoch &quot;2&quot;"' in pages[0]
+    place = tmp_path / "a/tiny/figures"
+    assert sorted(path.name for path in (place / "film").iterdir()) == ["1-epoch-1.png", "2-epoch-2.png"]
+    for name in ("film/1-epoch-1.png", "film/2-epoch-2.png", "film.npz"):
+        assert (place / name).read_bytes() == (tmp_path / "b/tiny/figures" / name).read_bytes()
+    np.testing.assert_array_equal(np.load(place / "film.npz")["epoch 1"], frames["epoch 1"])
+    for wrong, message in (({}, "expected at least one"), ({"a|b": np.zeros((2, 2))}, "a name without")):
+        with pytest.raises(ValueError, match=message):
+            figures.keep_frames(wrong, tmp_path, "tiny", "film", window=(0, 1), alt="dots")
