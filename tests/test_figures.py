@@ -62,6 +62,13 @@ def test_profile_and_dots_name_what_they_draw() -> None:
     assert [label.get_text() for label in axis.get_xticklabels()] == ["a", "b"]
 
 
+def test_many_names_are_broken() -> None:
+    """Up to six groups keep their names on a line; of more, names of two words take two."""
+    for count, name in ((6, "two words"), (7, "two\nwords")):
+        groups = {"two words": np.ones(2)} | {str(k): np.ones(2) for k in range(1, count)}
+        assert name in texts(figures.dots(groups, y="", reference=1.0))
+
+
 def test_architecture_shows_every_convolution_with_its_channels() -> None:
     """The picture of a three-level net of width 3 has its 13 convolutions: 11 in blocks and two transposed."""
     figure = figures.architecture(FBPConvNet(3, 3).eval(), torch.zeros(1, 1, 16, 16))

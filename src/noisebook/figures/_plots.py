@@ -105,7 +105,8 @@ def dots(groups: dict[str, np.ndarray], *, y: str, reference: float, title: str 
             axis.hlines(float(np.median(values)), place - 0.32, place + 0.32, color=ORANGE, lw=2)
         axis.axhline(reference, color=GREY, ls="--", lw=1)
         axis.set(ylabel=y, title=title, xlim=(-0.6, len(groups) - 0.4))
-        axis.set_xticks(range(len(groups)), list(groups))
+        names = [name.replace(" ", "\n", 1) for name in groups] if len(groups) > 6 else list(groups)  # they would touch
+        axis.set_xticks(range(len(groups)), names)
         if log:
             axis.set_yscale("log", base=2)
             axis.yaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
