@@ -221,7 +221,7 @@ def data_make(
 
 
 @data_app.command("check")
-def data_check(path: Annotated[Path, typer.Argument(help="A DICOM file, or a folder of them.")]) -> None:
+def data_check(path: Annotated[Path, typer.Argument(help="A DICOM file, a folder of them, or chest_xray.")]) -> None:
     """Say what a file or folder of your own holds, what is left out and why, and which chapter can use it.
 
     Every image is decoded; a chapter is named only if its own loader has read what it needs. If no series can
@@ -230,6 +230,7 @@ def data_check(path: Annotated[Path, typer.Argument(help="A DICOM file, or a fol
     \b
     noisebook data check LDCT-and-Projection-data
     noisebook data check LDCT-and-Projection-data/L248
+    noisebook data check chest_xray
     """
     from noisebook import survey
 
