@@ -339,8 +339,7 @@ def test_what_is_registered_loads_as_it_was_trained(name: str, tmp_path: Path, m
     data = tmp_path / "data"
     (data / "weights").mkdir(parents=True)
     (data / "registry.yaml").write_text("embedded: []\nexternal: []\n")
-    monkeypatch.setattr(xray_training._paths, "DATA", data)
-    for function in ("load", "metadata", "register"):
+    for function in ("load", "metadata", "embed"):
         inner = getattr(weights, function)
         monkeypatch.setattr(weights, function, lambda *a, _inner=inner, **k: _inner(*a, **k, data=data))
     xray.train_embedded(tmp_path / "work", [name], "cpu")
