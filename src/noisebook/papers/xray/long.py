@@ -327,7 +327,7 @@ _NETS = ("xray-residual", "xray-ae", "xray-vae-40")
 _DATA = f"{embedded.XRAY_TRAIN.id}, {embedded.XRAY_TEST.id}"
 _VAES = {"corruption": "gaussian-easy", "epochs": 20, "images": VARIATIONAL.images}
 _SAMPLED = {"shown": [1, 2, 3, 5, 7, 10, 14, 20], "vectors": 8, "sampled": 40}
-_IMAGES = {"counts": [50, 100, 200, 400, 1300], "corruption": _MEDIUM, "steps": 1008, **_MANY}
+_IMAGES = {"counts": [50, 200, 400, 1300], "corruption": _MEDIUM, "steps": 1008, **_MANY}
 
 STUDIES = (
     Study("xray", "spread", study_spread, _ALL, _NETS, _DATA),
