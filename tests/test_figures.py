@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,17 @@ def test_images_show_title_unit_window_and_scale() -> None:
     figure = figures.images([panel(window=(-20, 30))], columns=1, title="above")
     assert {"ramp", "HU", "10 mm", "above"} <= set(texts(figure))
     assert figure.axes[0].images[0].get_clim() == (-20, 30)
+
+
+def test_images_alike_share_window_and_unit() -> None:
+    """Every image has the one window and unit, and its name or its caption above it."""
+    shown = {"a": np.zeros((3, 4)), "b": np.ones((3, 4))}
+    figure = figures.alike(shown, columns=2, window=(0, 2), unit="photons", captions=["first", "second"])
+    assert [axis.images[0].get_clim() for axis in figure.axes if axis.images] == [(0, 2), (0, 2)]
+    assert {"first", "second", "photons"} <= set(texts(figure))
+    assert {"a", "b"} <= set(texts(figures.alike(shown, columns=1, window=(0, 2), unit="")))
+    with pytest.raises(ValueError, match="captions: expected 2, one an image, got 1"):
+        figures.alike(shown, columns=2, window=(0, 1), unit="", captions=["first"])
 
 
 def test_signed_panels_are_symmetric_about_zero() -> None:
@@ -207,24 +220,25 @@ def test_a_matrix_shows_every_number_in_its_cell() -> None:
         figures.matrix(values, rows=["a"], columns=["c", "d", "e"], x="", y="", unit="")
 
 
-def test_frames_lie_under_a_slider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One picture a frame, each described, only the last seen; frames and numbers are kept, equal runs, equal bytes."""
-    pages: list[str] = []
-    monkeypatch.setattr("IPython.display.display", lambda shown: pages.append(shown.data))
-    frames = {"epoch 1": np.zeros((4, 6)), 'epoch "2"': np.full((4, 6), 3.0)}
-    for folder in ("a", "b"):
-        figures.keep_frames(frames, tmp_path / folder, "tiny", "film", window=(0, 3), alt="dots", caption="after")
-    assert pages[0] == pages[1]
-    assert pages[0].count("<img ") == 2
-    assert pages[0].count(" hidden>") == 1
-    assert 'alt="dots: epoch 1"' in pages[0]
-    assert '<input type="range" min="0" max="1" value="1"' in pages[0]
-    assert 'data-names="epoch 1|epoch &quot;2&quot;"' in pages[0]
-    place = tmp_path / "a/tiny/figures"
-    assert sorted(path.name for path in (place / "film").iterdir()) == ["1-epoch-1.png", "2-epoch-2.png"]
-    for name in ("film/1-epoch-1.png", "film/2-epoch-2.png", "film.npz"):
-        assert (place / name).read_bytes() == (tmp_path / "b/tiny/figures" / name).read_bytes()
-    np.testing.assert_array_equal(np.load(place / "film.npz")["epoch 1"], frames["epoch 1"])
-    for wrong, message in (({}, "expected at least one"), ({"a|b": np.zeros((2, 2))}, "a name without")):
-        with pytest.raises(ValueError, match=message):
-            figures.keep_frames(wrong, tmp_path, "tiny", "film", window=(0, 1), alt="dots")
+def test_a_slider_holds_every_frame_and_shows_the_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All pictures are in the page, each with its label, the last one visible; kept twice, files are equal."""
+    found: list[str] = []
+    for run in ("one", "two"):
+        frames = [figures.images([panel(title=title)], columns=1) for title in ("first", "second", "third")]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("IPython.display.display", lambda shown: found.append(shown.data))
+            labels, numbers = ["1 photon", "2 < 3", "9"], {"x": np.arange(3)}
+            figures.keep_slider(frames, labels, tmp_path / run, "c", "grow", numbers, alt="A ramp", text="so far:")
+    page = found[0]
+    assert re.findall(r'alt="([^"]*)"', page) == ["A ramp: 1 photon", "A ramp: 2 &lt; 3", "A ramp: 9"]
+    assert [" hidden" in picture for picture in re.findall(r"<img[^>]*>", page)] == [True, True, False]
+    assert "so far: <output>9</output>" in page
+    assert 'max="2" value="2"' in page
+    assert 'aria-valuetext="9"' in page
+    for k in (1, 2, 3):
+        first, second = ((tmp_path / run / "c/figures/grow" / f"{k:02d}.png").read_bytes() for run in ("one", "two"))
+        assert first == second
+        assert base64.b64encode(first).decode() in page
+    assert (tmp_path / "one/c/figures/grow.csv").read_text() == "x\n0\n1\n2\n"
+    with pytest.raises(ValueError, match="frames of grow: expected at least two, a label each, and numbers"):
+        figures.keep_slider(frames, ["1"], tmp_path, "c", "grow", numbers, alt="", text="")
