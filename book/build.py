@@ -98,6 +98,7 @@ class Inserts:
             "scan-data": self.scan_data,
             "circle-data": self.circle_data,
             "photon-data": self.photon_data,
+            "xray-data": self.xray_data,
             "model-cards": self.model_cards,
             "modules": self.module_table,
         }
@@ -189,6 +190,20 @@ class Inserts:
             kind = "five known images" if config.data == "toy" else f"{config.images:,} tissues"
             lines.append(f"| {name} | {kind} | {' × '.join(map(str, config.size))} | {config.mean:g} |")
         return "\n".join(lines)
+
+    def xray_data(self) -> str:
+        """The recipes of the radiographs: what is measured, and what the embedded networks learnt from."""
+        recipes = (embedded.XRAY_TEST, embedded.XRAY_TRAIN)
+        parts = ("train", "val", "test")
+        rows = {
+            "identity": [f"`{r.id}`" for r in recipes],
+            "subjects in train, val, test": [", ".join(str(len(getattr(r, p))) for p in parts) for r in recipes],
+            "views a subject": [r.views for r in recipes],
+            "images": [f"{r.pixels} × {r.pixels} pixels" for r in recipes],
+            "photons in a pixel of 3.1 × 3.1 mm, unattenuated": [f"{r.photons:,.0f}" for r in recipes],
+        }
+        lines = [f"| {name} | {test} | {train} |" for name, (test, train) in rows.items()]
+        return "\n".join(["| quantity | measured | learnt from |", "|:---|:---|:---|", *lines])
 
     def model_cards(self) -> str:
         parts, networks = [], weights.embedded(self.root / "data")

@@ -163,6 +163,19 @@ def test_train_hands_on_to_the_paper(book, monkeypatch):
     assert seen == [((book / "build" / "training" / "tiny",), {"names": ["a"], "device": "cpu"})]
 
 
+def test_studies_runs_those_named(book, monkeypatch):
+    """Of several stale studies only the named one is run; an unknown name is refused with the known ones."""
+    from noisebook import studies
+
+    several = tuple(studies.Study("tiny", name, lambda folder, device: {}, {}) for name in ("first", "second"))
+    monkeypatch.setattr(_paths, "clone", lambda: book)
+    monkeypatch.setattr(cli, "_paper", lambda chapter, attribute: type("Paper", (), {"STUDIES": several}))
+    monkeypatch.setattr(studies, "stale", lambda study: "missing")
+    monkeypatch.setattr(studies, "make", lambda study, folder, device: f"made {study.name}")
+    assert call("studies", "tiny", "--name", "second").strip() == "made second"
+    assert "first" in call("studies", "tiny", "--name", "third", status=2)
+
+
 def test_the_graph_is_asked_for_its_targets(book, monkeypatch):
     """``book`` and ``figures`` call Snakemake in the clone, and end as it ends."""
     calls = []

@@ -75,6 +75,13 @@ def test_profile_and_dots_name_what_they_draw() -> None:
     assert [label.get_text() for label in axis.get_xticklabels()] == ["a", "b"]
 
 
+def test_many_names_are_broken() -> None:
+    """Up to six groups keep their names on a line; of more, names of two words take two."""
+    for count, name in ((6, "two words"), (7, "two\nwords")):
+        groups = {"two words": np.ones(2)} | {str(k): np.ones(2) for k in range(1, count)}
+        assert name in texts(figures.dots(groups, y="", reference=1.0))
+
+
 def test_architecture_shows_every_convolution_with_its_channels() -> None:
     """The picture of a three-level net of width 3 has its 13 convolutions: 11 in blocks and two transposed."""
     figure = figures.architecture(FBPConvNet(3, 3).eval(), torch.zeros(1, 1, 16, 16))
@@ -190,6 +197,29 @@ def test_every_image_and_cut_is_kept_by_itself(tmp_path: Path) -> None:
     np.testing.assert_allclose(table[:, 1], np.repeat([0.0, 2.0], 16))
 
 
+def test_convolutions_of_any_class_have_their_colours() -> None:
+    """A subclass is drawn as what it is derived from: plain in blue, transposed in green."""
+
+    class Own(nn.ConvTranspose2d):
+        pass
+
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), Own(2, 1, 2, 2))
+    blocks = figures.architecture(model, torch.zeros(1, 1, 8, 8)).axes[0].patches
+    assert len({block.get_facecolor() for block in blocks}) == 2
+
+
+def test_a_matrix_shows_every_number_in_its_cell() -> None:
+    """Names, axes and unit are drawn; colours are symmetric about zero; numbers stand at their places."""
+    values = np.array([[1.0, -2.0, 0.5], [4.0, 0.0, -1.0]])
+    figure = figures.matrix(values, rows=["a", "b"], columns=["c", "d", "e"], x="tested", y="trained", unit="dB")
+    assert {"a", "b", "c", "d", "e", "tested", "trained", "dB"} <= set(texts(figure))
+    axis = figure.axes[0]
+    assert {text.get_position(): text.get_text() for text in axis.texts}[0, 1] == "4.0"
+    assert axis.images[0].get_clim() == (-4, 4)
+    with pytest.raises(ValueError, match=r"values: expected shape \(1, 3\)"):
+        figures.matrix(values, rows=["a"], columns=["c", "d", "e"], x="", y="", unit="")
+
+
 def test_a_slider_holds_every_frame_and_shows_the_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All pictures are in the page, each with its label, the last one visible; kept twice, files are equal."""
     found: list[str] = []
@@ -204,6 +234,7 @@ def test_a_slider_holds_every_frame_and_shows_the_last(tmp_path: Path, capsys: p
     assert [" hidden" in picture for picture in re.findall(r"<img[^>]*>", page)] == [True, True, False]
     assert "so far: <output>9</output>" in page
     assert 'max="2" value="2"' in page
+    assert 'aria-valuetext="9"' in page
     for k in (1, 2, 3):
         first, second = ((tmp_path / run / "c/figures/grow" / f"{k:02d}.png").read_bytes() for run in ("one", "two"))
         assert first == second

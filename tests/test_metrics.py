@@ -216,3 +216,19 @@ def test_an_observer_without_enough_to_see_is_refused(
     """Other shapes, too few images, and channels that all say the same have no d'."""
     with pytest.raises(ValueError, match=message):
         metrics.detectability(absent, present, channels)
+
+
+def test_the_spectrum_kept_is_the_gain_of_each_band() -> None:
+    """Of a slow and a fast wave each band holds its own factor, whatever noise is added; empty bands are refused."""
+    x = np.arange(64)[None, None, :].repeat(64, 1)
+    slow, fast = np.cos(2 * np.pi * 4 * x / 64), np.cos(2 * np.pi * 24 * x / 64)
+    reference = np.concatenate([slow + fast, slow - fast])
+    edges = np.array([0.0, 0.2, 0.5])
+    images = np.concatenate([0.9 * slow + 0.3 * fast, 0.9 * slow - 0.3 * fast]) + 7
+    np.testing.assert_allclose(metrics.spectrum_kept(images, reference, edges), [0.9, 0.3], atol=1e-3)
+    noise = np.random.default_rng(0).normal(size=(2, 40, 64, 64))
+    np.testing.assert_allclose(metrics.spectrum_kept(noise[0] + noise[1], noise[0], edges), 1, atol=0.03)
+    whole = metrics.spectrum_kept(images, reference, np.array([0.25, 0.8]))
+    assert whole[0] == pytest.approx(metrics.high_frequency_kept(images, reference))
+    with pytest.raises(ValueError, match="least power of the reference in a band: expected a number above zero"):
+        metrics.spectrum_kept(images, reference, np.array([0.0, 0.001, 0.5]))

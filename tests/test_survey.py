@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 from test_datasets import challenge
 from test_dicom import edited, write
 
@@ -189,3 +190,84 @@ def test_what_is_no_counts_gets_no_command(array: np.ndarray, reason: str, tmp_p
     assert re.search(reason, text)
     assert "No chapter can use it." in text
     assert "noisebook run" not in text
+
+
+def radiographs(root: Path, patients: dict[str, int], *, shared: bool = False) -> Path:
+    """An archive of random radiographs: by part, so many patients of each class; shared: one of them in two parts."""
+    random = np.random.default_rng(0)
+    number = 0
+    for part, count in patients.items():
+        for _ in range(count):
+            number += 1
+            names = {"NORMAL": f"IM-{number:04d}-0001", "PNEUMONIA": f"person{number}_virus_1"}
+            for label, name in names.items():
+                place = root / "chest_xray" / part / label / f"{name}.jpeg"
+                place.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(random.integers(0, 256, (20, 24)).astype(np.uint8)).save(place)
+    if shared:
+        first = root / "chest_xray" / "train" / "PNEUMONIA" / "person1_virus_1.jpeg"
+        shutil.copy(first, root / "chest_xray" / "test" / "PNEUMONIA" / "person1_virus_2.jpeg")
+    return root
+
+
+def commands(text: str) -> list[dict[str, object]]:
+    """The parameters of the commands for the chapter xray, as the runner takes them."""
+    found = []
+    for line in text.splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:3] == ["noisebook", "run", "xray"]:
+            preset = words[words.index("--preset") + 1] if "--preset" in words else "book"
+            given = [words[k + 1] for k, word in enumerate(words) if word == "-p"]
+            found.append(chapters.values("xray", preset, given))
+    return found
+
+
+def test_an_archive_of_radiographs_is_counted_and_gets_commands(tmp_path: Path) -> None:
+    """Counts by part and class; its own folders are taken where no patient is in two."""
+    text = told(radiographs(tmp_path, {"train": 3, "val": 1, "test": 2}))
+    assert "Chest radiographs: 12 images" in text
+    assert "train: 3 NORMAL, 3 PNEUMONIA" in text
+    assert "val: 1 NORMAL, 1 PNEUMONIA" in text
+    assert "12 patients by file name, 0 of them with images in two folders" in text
+    assert "copies" not in text
+    book, paper = commands(text)
+    assert book == {"data_root": str(tmp_path), "by": "folder"}
+    assert (paper["data_root"], paper["by"], paper["nets"]) == (str(tmp_path), "folder", "train")
+
+
+def test_copies_of_radiographs_are_counted_once(tmp_path: Path) -> None:
+    """The archive's copy of itself and the folders of a Mac add no image, and their number is told."""
+    root = radiographs(tmp_path, {"train": 3, "val": 1, "test": 2})
+    shutil.copytree(root / "chest_xray", root / "chest_xray" / "chest_xray")
+    hidden = root / "__MACOSX" / "train" / "NORMAL"
+    hidden.mkdir(parents=True)
+    (hidden / "._IM-0001-0001.jpeg").write_bytes(b"x")
+    text = told(root)
+    assert "Chest radiographs: 12 images" in text
+    assert "13 more files are copies or hidden, or lie elsewhere: left out" in text
+
+
+def test_patients_in_two_folders_are_divided_anew(tmp_path: Path) -> None:
+    """Where the folders share a patient, or one is empty, by=patient is recommended; identifiers are not told."""
+    text = told(radiographs(tmp_path / "a", {"train": 3, "val": 1, "test": 2}, shared=True))
+    assert "12 patients by file name, 1 of them with images in two folders" in text
+    assert "divided anew: by=patient" in text
+    assert [chosen["by"] for chosen in commands(text)] == ["patient", "patient"]
+    assert "person1" not in text
+    text = told(radiographs(tmp_path / "b", {"train": 4}) / "chest_xray" / "train")
+    assert [chosen["by"] for chosen in commands(text)] == ["patient", "patient"]
+
+
+def test_radiographs_that_the_chapter_cannot_use_get_no_command(tmp_path: Path) -> None:
+    """Too few patients to divide, a damaged file, a part without a class: each is told, and nothing recommended."""
+    text = told(radiographs(tmp_path / "a", {"train": 2}))
+    assert "The chapter xray cannot use it: NORMAL: expected at least three patients, got 2" in text
+    root = radiographs(tmp_path / "b", {"train": 3, "val": 1, "test": 2})
+    broken = root / "chest_xray" / "val" / "NORMAL" / "IM-0004-0001.jpeg"
+    broken.write_bytes(broken.read_bytes()[:100])
+    text = told(root, usable=False)
+    assert f"damaged: {broken}" in text
+    assert "noisebook run" not in text
+    shutil.rmtree(broken.parent)
+    with pytest.raises(ValueError, match="val: expected images of both classes, got only PNEUMONIA"):
+        told(root)

@@ -139,6 +139,17 @@ def test_registering_is_deterministic_and_replaces(net: Path) -> None:
     assert weights.metadata("net", net).config == {"sizes": [1, 2]}
 
 
+def test_embedding_measures_what_halving_changes(data: Path) -> None:
+    """A weight of 1 + 2^-12 is stored as 1: the outcome changes by 0.00024; file, entry and net hold the halved one."""
+    one = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(one.weight, 1 + 2**-12)
+    described = {name: value for name, value in FIELDS.items() if name != "file"}
+    entry = weights.embed("one", one, lambda net: net(torch.ones(3, 1)).detach(), "a unit", data=data, **described)
+    assert (entry.file, entry.precision) == ("one.safetensors", "float16")
+    assert entry.half_precision_change == "0.00024 a unit"
+    assert float(weights.load("one", data)["weight"]) == float(one.weight.detach()) == 1.0
+
+
 def test_register_refuses_what_the_check_would(data: Path) -> None:
     """A missing file, a foreign file, float16 without its change, an empty field, an odd config: errors, no entry."""
     with pytest.raises(ValueError, match=r"net\.safetensors: expected a weights file, got nothing there"):

@@ -88,3 +88,48 @@ def test_the_full_networks_are_the_authors() -> None:
     """Full width, 100 and 150 epochs."""
     assert {config.width for config in xray.FULL.values()} == {1.0}
     assert [config.epochs for config in xray.FULL.values()] == [100, 100, 150]
+
+
+def test_parameters_are_counted_as_here_and_as_in_keras() -> None:
+    """The authors' counts to the unit; only the 64² encoder has running statistics, two for each of 64 channels."""
+    table = xray.parameter_table()
+    keras = dict(zip(table["network"], table["in Keras"], strict=True))
+    assert keras == {
+        "residual autoencoder": "12,634,631",
+        "autoencoder 64², encoder": "2,179,222",
+        "autoencoder 64², decoder": "346,497",
+        "autoencoder 128², encoder": "286,896",
+        "autoencoder 128², decoder": "405,915",
+    }
+    assert table["running means and variances"] == [0, 128, 0, 0, 0]
+    assert table["parameters"][1] == "2,179,094"
+
+
+def test_published_defects_stand_beside_what_should_be(images: torch.Tensor) -> None:
+    """Wrapped and clipped differ only, by more than a grey level, where the map says; logits are those of the image."""
+    bright = images + 40
+    found = xray.as_published(bright, lambda noisy: noisy.clamp(0.1, 0.9), 0)
+    apart = (found["wrapped"] - found["clipped"]).abs() > 1.5 / 255
+    torch.testing.assert_close(apart.float(), found["where it wraps"])
+    assert 0 < found["where it wraps"].mean() < 0.2
+    torch.testing.assert_close(found["its logits"].sigmoid(), found["autoencoder"])
+    torch.testing.assert_close(found["autoencoder"], found["clipped"].clamp(0.1, 0.9))
+
+
+def test_cheap_rows_are_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PSNR of a net, PSNR before denoising and d' of noisy images, each beside the stored one of the first seed."""
+    axis = torch.linspace(60, 200, 64)
+    clean = torch.stack([(axis * (0.8 + 0.03 * k)).expand(64, 64) for k in range(6)])[:, None].to(torch.uint8)
+    net = xray.ResidualAutoencoder(0.02)
+    monkeypatch.setattr(compare, "held_out", lambda: clean)
+    monkeypatch.setattr(compare, "load", lambda name: net)
+    place = {"seed": np.array([1, 0])}
+    method = {"method": np.full(2, xray.METHODS.index("residual")), "psnr": np.array([9.0, 10.0])}
+    before = {"trained": np.zeros(2), "tested": np.full(2, 5), "before": np.array([19.0, 20.0])}
+    plain = {"method": np.full(2, xray.METHODS.index("identity")), "detectability": np.array([1.0, 2.0])}
+    found, stored = xray.rows_again(place | method, place | before, place | plain)
+    assert stored == [10.0, 20.0, 2.0]
+    noisy, truth = xray.pairs(clean, "gaussian-medium", 1000)
+    again = xray.opacity_detectability(lambda shown: shown, clean, "gaussian-medium", 1000)
+    hard = xray.scores(*xray.pairs(clean, "gaussian-hard", 1000))["psnr"]
+    assert found == [xray.scores(xray.denoise(net, noisy), truth)["psnr"], hard, again]

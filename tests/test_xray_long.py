@@ -172,7 +172,7 @@ def test_pairs_are_corrupted_by_their_seed() -> None:
     assert not torch.equal(xray.pairs(pictures(2), "gaussian-hard", 4)[0], noisy)
 
 
-@pytest.mark.parametrize("study", xray.PLANNED_STUDIES, ids=lambda study: study.name)
+@pytest.mark.parametrize("study", xray.STUDIES, ids=lambda study: study.name)
 def test_planned_studies_can_be_called(study: studies.Study) -> None:
     """Every configuration is plain JSON, has three seeds, and names the parameters of its function."""
     import inspect

@@ -132,3 +132,15 @@ def test_what_a_denoiser_hides_is_not_detected() -> None:
     assert none < 0.15 * plain
     with pytest.raises(ValueError, match="place: expected 10 pixels from the border of 64 x 64"):
         xray.opacity_detectability(lambda x: x, images, "", 0, replace(TASK, places=((0.1, 0.5),)))
+
+
+def test_the_response_is_what_passes_of_the_opacity() -> None:
+    """The identity passes the opacity, half of it is half, a constant passes none, and the noise is gone."""
+    images = torch.full((1, 1, 64, 64), 128, dtype=torch.uint8)
+    expected = xray.opacity(64, TASK, TASK.places[0])
+    passed = xray.opacity_response(lambda x: x, images, "gaussian-easy", 0, TASK)
+    torch.testing.assert_close(passed, expected, atol=0.6, rtol=0)  # grey levels are rounded
+    half = xray.opacity_response(lambda x: x / 2, images, "gaussian-easy", 0, TASK)
+    torch.testing.assert_close(half, passed / 2)
+    none = xray.opacity_response(lambda x: 0 * x, images, "gaussian-easy", 0, TASK)
+    assert none.abs().max() == 0

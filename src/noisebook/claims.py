@@ -161,6 +161,20 @@ def totals(claims: Sequence[Claim]) -> dict[str, int]:
     return {name: verdicts.count(name) for name in ("holds", "fails", "not tested")}
 
 
+def failures(claims: Sequence[Claim]) -> str:
+    """The claims that fail as a Markdown list: each with what was measured, and what would have supported it.
+
+    Args:
+        claims: Any number, with distinct ids.
+    """
+    lines = [
+        f"- **{claim.id}**: {claim.statement}: {_ours(claim)} where {_bound(claim)} was needed"
+        for claim in _sorted(claims)
+        if claim.verdict == "fails"
+    ]
+    return "\n".join(lines or ["No claim fails."]) + "\n"
+
+
 def _claim(record: dict[str, Any]) -> Claim:
     del record["verdict"]
     low, high = record.pop("low"), record.pop("high")

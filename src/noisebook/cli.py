@@ -143,16 +143,24 @@ def train(
 @app.command()
 def studies(
     chapter: ChapterName,
+    name: Annotated[list[str] | None, typer.Option(help="Only this study; repeatable.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda; recorded with the result.")] = "cpu",
     again: Annotated[bool, typer.Option("--again", help="Also those whose result still counts.")] = False,
 ) -> None:
-    """Run the long studies of a chapter whose committed results are missing or stale (in a clone); hours."""
+    """Run the long studies of a chapter whose committed results are missing or stale (in a clone); hours.
+
+    \b
+    noisebook studies linearized
+    noisebook studies regularity --name edges
+    """
     root = _clone("studies", "the results under data/studies, which are in the package")
     with refusals():
         from noisebook import studies as library
 
         found: tuple[Study, ...] = _paper(chapter, "STUDIES").STUDIES
-    for study in found:
+        for wanted in name or ():
+            check_one_of("study", wanted, tuple(study.name for study in found))
+    for study in [study for study in found if not name or study.name in name]:
         if not again and not library.stale(study):
             typer.echo(f"{chapter}/{study.name}: still counts")
             continue
@@ -222,7 +230,7 @@ def data_make(
 
 @data_app.command("check")
 def data_check(
-    path: Annotated[Path, typer.Argument(help="A DICOM file, a folder of them, or counts: .tif, .npy, .npz.")],
+    path: Annotated[Path, typer.Argument(help="A DICOM file, a folder, chest_xray, or counts: .tif, .npy, .npz.")],
 ) -> None:
     """Say what a file or folder of your own holds, what is left out and why, and which chapter can use it.
 
@@ -233,6 +241,7 @@ def data_check(
     noisebook data check LDCT-and-Projection-data
     noisebook data check LDCT-and-Projection-data/L248
     noisebook data check counts.tif
+    noisebook data check chest_xray
     """
     from noisebook import survey
 

@@ -246,10 +246,44 @@ def high_frequency_kept(images: np.ndarray, reference: np.ndarray, cutoff: float
     return float((found * wanted.conj()).real.sum()) / power
 
 
+def spectrum_kept(images: np.ndarray, reference: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """As `high_frequency_kept`, in bands of radial frequency: what images hold of a reference, band by band.
+
+    Args:
+        images: (N, Y, X).
+        reference: The same shape.
+        edges: (B + 1,), ascending, cycles a pixel; a band reaches from above one edge to the next, this one included.
+
+    Returns:
+        (B,) shares.
+
+    Raises:
+        ValueError: As `high_frequency_kept`, of any band.
+    """
+    _check_pair(images, reference)
+    check_rank("images", images, 3, "(N, Y, X)")
+    found, wanted = _above(images, edges[0]), _above(reference, edges[0])
+    frequency = _frequencies(images)
+    band = np.searchsorted(edges, frequency[frequency > edges[0]], side="left") - 1
+    cross, power = (
+        np.bincount(band, (part * wanted.conj()).real.sum(0), len(edges))[: len(edges) - 1] for part in (found, wanted)
+    )
+    check_positive("least power of the reference in a band", float(power.min()))
+    share: np.ndarray = cross / power
+    return share
+
+
+def _frequencies(images: np.ndarray) -> np.ndarray:
+    """The radial frequency of each component of the images' spectra, (Y, X) cycles a pixel."""
+    high, wide = images.shape[1:]
+    frequency: np.ndarray = np.hypot(np.fft.fftfreq(high)[:, None], np.fft.fftfreq(wide))
+    return frequency
+
+
 def _above(images: np.ndarray, cutoff: float) -> np.ndarray:
     """The spectra of windowed images above a cutoff, (N, frequencies): their squares sum to the power in pixels."""
     high, wide = images.shape[1:]
-    frequency = np.hypot(np.fft.fftfreq(high)[:, None], np.fft.fftfreq(wide))
+    frequency = _frequencies(images)
     if not (frequency > cutoff).any():
         raise error("cutoff", f"below {frequency.max():.3g} cycles a pixel", cutoff)
     window = np.hanning(high + 2)[1:-1, None] * np.hanning(wide + 2)[1:-1]

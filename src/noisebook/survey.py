@@ -1,13 +1,15 @@
-"""What a file of photon counts, or a file or folder of DICOM images holds, and which chapter can use it.
+"""What a file or folder of images or photon counts holds, what is left out and why, and which chapter can use it.
 
 A chapter is recommended only after its own loader has read what the chapter would read: for ``linearized``, both doses
-of the patients that it takes, paired by position; for ``gap``, whole numbers as noisy as photon counts are.
+of the patients that it takes, paired by position; for ``gap``, whole numbers as noisy as photon counts are; for
+``xray``, every radiograph, divided by patient.
 """
 
 from __future__ import annotations
 
 import shlex
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +22,8 @@ MARGIN = 32
 """Pixels on each side of the probed one that the chapter ``linearized`` shows."""
 LABELS = ("full", "noise free")
 NEEDS = "linearized needs low and full dose of the same slices: PATIENT/…Low Dose Images…, PATIENT/…Full Dose Images…"
+DIVIDED = {"folder": "as the folders are", "patient": "anew: by=patient"}
+"""How `noisebook.datasets.xray_split` can divide, in words, the first way that works first."""
 Tell = Callable[[str], None]
 
 
@@ -27,18 +31,20 @@ def survey(path: Path, tell: Tell) -> bool:
     """Tell, line by line, what ``path`` holds and what can be done with it.
 
     Args:
-        path: A DICOM file, or a folder at or below which they lie: all its CT images are decoded. Or a TIFF, ``.npy``
-            or ``.npz`` file.
+        path: A DICOM file, a folder at or below which they lie, or an archive of chest radiographs: all images are
+            decoded. Or a TIFF, ``.npy`` or ``.npz`` file.
         tell: Called with each line.
 
     Returns:
-        Whether it holds CT images that can be read, or photon counts.
+        Whether it holds CT images, photon counts, or an archive of radiographs, that can be read.
 
     Raises:
-        ValueError: Nothing is there, or a folder holds no DICOM file.
+        ValueError: Nothing is there, a folder holds no DICOM file, or a part of a radiograph archive lacks a class.
     """
     if path.suffix.lower() in datasets.COUNT_SUFFIXES and not path.is_dir():
         return _counts(path, tell)
+    if _holds_radiographs(path):
+        return _radiographs(path, tell)
     if path.is_dir() or not path.exists():
         contents = dicom.scan(path)
         titles = [f"{k}. {_title(s)}" for k, s in enumerate(contents.series, 1)]
@@ -138,3 +144,62 @@ def _try_linearized(root: Path, prefix: str, label: str) -> tuple[list[int], lis
     depth, rows, columns = np.array(pair.low.shape) // 2
     probe_pixel(pair.low[depth], int(rows), int(columns), margin=MARGIN)
     return [int(depth), int(rows), int(columns)], list(dict.fromkeys(str(one.message) for one in caught))
+
+
+def _holds_radiographs(path: Path) -> bool:
+    """Whether there are folders ``{train,test,val}/{NORMAL,PNEUMONIA}`` at or below a path."""
+    folders = [path, *(folder for folder in path.rglob("*") if folder.is_dir())] if path.is_dir() else []
+    return any(f.name in datasets.XRAY_CLASSES and f.resolve().parent.name in datasets.XRAY_PARTS for f in folders)
+
+
+def _radiographs(path: Path, tell: Tell) -> bool:
+    """Tell what an archive of radiographs holds, and how the chapter takes it; whether every image can be read."""
+    files = datasets.xray_files(path)
+    tell(f"Chest radiographs: {len(files):,} images")
+    for part in datasets.XRAY_PARTS:
+        counts = Counter(file.label for file in files if file.part == part)
+        if counts:
+            tell(f"    {part}: {', '.join(f'{counts[label]:,} {label}' for label in datasets.XRAY_CLASSES)}")
+    if copies := sum(1 for _ in path.rglob("*.jp*g")) - len(files):
+        tell(f"    {copies:,} more files are copies or hidden, or lie elsewhere: left out")
+    places: dict[str, set[str]] = {}
+    for file in files:
+        places.setdefault(file.patient, set()).add(file.part)
+    shared = sum(len(parts) > 1 for parts in places.values())
+    tell(f"    {len(places):,} patients by file name, {shared:,} of them with images in two folders")
+    damaged = [problem for file in files if (problem := _damage(file))]
+    for problem in damaged:
+        tell(f"damaged: {problem}")
+    by, refused = _division(files)
+    if damaged or not by:
+        tell(f"The chapter xray cannot use it: {refused or 'take the damaged files away'}")
+        return not damaged
+    tell(f"The chapter xray can use it, divided {DIVIDED[by]}:")
+    given = f"-p {shlex.quote(f'data_root={path}')} -p by={by}"
+    tell(f"    noisebook run xray {given} --out results")
+    tell(f"    noisebook run xray --preset paper {given} --out results    # trains: a GPU, hours")
+    return True
+
+
+def _damage(file: datasets.XrayFile) -> str:
+    """Why a radiograph cannot be read; empty if it can."""
+    try:
+        datasets.xray_images([file], 64)
+    except ValueError as refused:
+        return str(refused)
+    return ""
+
+
+def _division(files: list[datasets.XrayFile]) -> tuple[str, str]:
+    """The first of `DIVIDED` that gives three parts that share no patient, or empty and why the last one does not."""
+    reason = ""
+    for by in DIVIDED:
+        try:
+            parts = datasets.xray_split(files, by)
+        except ValueError as refused:
+            reason = str(refused)
+            continue
+        if all(parts.values()):
+            return by, ""
+        reason = f"no image in {', '.join(part for part, found in parts.items() if not found)}"
+    return "", reason

@@ -77,14 +77,17 @@ def fit(
         The means of what the step returned, one dictionary an epoch.
 
     Raises:
-        ValueError: If ``epochs`` or ``keep`` is not positive, or the checkpoint is of another trainee.
+        ValueError: If ``epochs`` or ``keep`` is not positive, or the checkpoint is of another trainee or a longer
+            training.
         FloatingPointError: If a logged value is not finite; the last whole epoch stays on disk.
     """
     check_positive("epochs", epochs)
     check_positive("keep", keep)
     folder.mkdir(parents=True, exist_ok=True)
     done, log = _resume(trainee, folder)
-    if done >= epochs:
+    if done > epochs:
+        raise error(f"{folder}", f"checkpoints of at most {epochs} epochs", done, "Ask for more, or use a new folder.")
+    if done == epochs:
         return log
     fabric = make_fabric(device)
     fabric.launch()

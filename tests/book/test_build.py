@@ -15,7 +15,7 @@ import tiny
 import yaml
 
 from noisebook import claims
-from noisebook.embedded import CtRecipe
+from noisebook.embedded import CtRecipe, XrayRecipe
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -232,3 +232,14 @@ def test_every_module_has_a_page(build: ModuleType) -> None:
     assert {"claims", "jacobian", "dicom", "papers"} <= set(names)
     assert not [name for name in names if name.startswith("_") or "._" in name]
     assert all(len(text) > 10 for text in names.values())
+
+
+def test_the_card_of_radiographs_follows_the_recipe(
+    build: ModuleType, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another recipe gives other identities, subjects and views on the card."""
+    monkeypatch.setattr(build.embedded, "XRAY_TEST", XrayRecipe(train=(1,), val=(2, 3), test=(4, 5, 6), views=7))
+    card = build.Inserts(ROOT, results, []).xray_data()
+    assert "| subjects in train, val, test | 1, 2, 3 | 336, 0, 0 |" in card
+    assert "| views a subject | 7 | 4 |" in card
+    assert "128 × 128 pixels" in card

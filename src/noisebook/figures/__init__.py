@@ -7,7 +7,7 @@ stated at every colour bar, a scale bar in mm. The files hold no clock and no ra
 from ._images import Panel, alike, hu_window, images, zoom
 from ._keep import keep, keep_parts, table
 from ._network import architecture
-from ._plots import Line, Sample, cuts, dots, profile
+from ._plots import Line, Sample, cuts, dots, matrix, profile
 from ._slider import keep_slider
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "keep",
     "keep_parts",
     "keep_slider",
+    "matrix",
     "profile",
     "table",
     "zoom",

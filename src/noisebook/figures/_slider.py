@@ -20,7 +20,9 @@ _DPI = 110
 _MOVE = (
     "const all=[...this.closest('.frames').querySelectorAll('img')];"
     "all.forEach((one,k)=>one.hidden=k!=this.value);"
-    "this.closest('.frames').querySelector('output').textContent=all[this.value].dataset.label"
+    "const said=all[this.value].dataset.label;"
+    "this.closest('.frames').querySelector('output').textContent=said;"
+    "this.setAttribute('aria-valuetext',said)"
 )
 
 
@@ -73,7 +75,10 @@ def keep_slider(
     from IPython.display import HTML, display
 
     last = len(frames) - 1
-    slider = f'<input type="range" min="0" max="{last}" value="{last}" oninput="{_MOVE}" style="width: 100%">'
+    slider = (
+        f'<input type="range" min="0" max="{last}" value="{last}" autocomplete="off" oninput="{_MOVE}"'
+        f' aria-valuetext="{html.escape(labels[-1])}" style="width: 100%">'
+    )
     label = (
         f'<label style="display: block">{html.escape(text)} <output>{html.escape(labels[-1])}</output>{slider}</label>'
     )

@@ -9,7 +9,7 @@ that are then parsed. This module holds no model class.
 from noisebook._registry import Embedded, External, embedded, external, metadata
 
 from ._deposit import deposit
-from ._files import halved, into, load, register, save
+from ._files import embed, halved, into, load, register, save
 from ._open import Checkpoint, read
 from ._registry import check_registry, model_card
 
@@ -19,6 +19,7 @@ __all__ = [
     "External",
     "check_registry",
     "deposit",
+    "embed",
     "embedded",
     "external",
     "halved",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -183,6 +183,32 @@ def register(
     text = HEADER + yaml.safe_dump(tables, sort_keys=False, allow_unicode=True, width=110)
     _paths.write_whole(data / "registry.yaml", text.encode())
     return entry
+
+
+def embed(
+    id: str, net: Module, outcome: Callable[[Module], Tensor], unit: str, *, data: Path = _paths.DATA, **described: Any
+) -> Embedded:
+    """Store a trained network in half precision as ``<id>.safetensors``, and ``register`` it with what that changes.
+
+    Args:
+        id: Of the network.
+        net: Its weights become the stored ones.
+        outcome: What the network makes of some examples, any shape; halving is judged by it.
+        unit: Of its root mean square change, with what it is taken over.
+        data: As for ``register``.
+        described: As for ``register``: chapter, architecture, config, schedule, training_data, seed.
+
+    Returns:
+        The entry.
+
+    Raises:
+        ValueError: As ``save`` and ``register`` raise.
+    """
+    file = f"{id}.safetensors"
+    save(net.state_dict(), data / "weights" / file, half=True)
+    full = outcome(net)
+    change = float((outcome(into(net, halved(net.state_dict()))) - full).square().mean().sqrt())
+    return register(id, file=file, half_precision_change=f"{change:.2g} {unit}", data=data, **described)
 
 
 def _as_float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -307,23 +307,21 @@ def register(name: str, config: Config, net: UNet, data: Path = _paths.DATA) -> 
         net: In evaluation mode, on the CPU; its weights become the stored ones.
         data: The folder of the registry.
     """
-    file = f"{name}.safetensors"
-    weights.save(net.state_dict(), data / "weights" / file, half=True)
     if config.data == "toy":
         truth = toy_prior().images * (config.mean * toy_prior().images[0].numel())
     else:
         truth = tissues((0, 1), config.crop, config.mean)
     counts = torch.poisson(truth, generator=torch.Generator().manual_seed(0))
-    full = denoise(net, counts)
-    change = denoise(weights.into(net, {k: v.half().float() for k, v in net.state_dict().items()}), counts) - full
     kept = asdict(config)
     keys = ("dim", "channels", "levels", "depth", "width", "merge", "z_conv_stage", "low_db", "high_db", "mean")
     narrow = f", {config.top_share:.0%} of the batches from {config.top_low_db:g}" if config.top_share else ""
     sides = " x ".join(map(str, config.crop))
-    weights.register(
+    weights.embed(
         name,
+        net,
+        lambda net: denoise(net, counts),
+        f"photons RMS, of {config.mean:g}",
         chapter="gap",
-        file=file,
         architecture=f"{config.dim}-D residual U-Net, {config.depth} resolutions, {config.width} base channels (the "
         f"authors: {6 if config.dim == 2 else 4} and 32)",
         config={key: kept[key] for key in keys if kept[key] is not None},
@@ -335,7 +333,6 @@ def register(name: str, config: Config, net: UNet, data: Path = _paths.DATA) -> 
         f"{config.mean:g} expected photons a pixel, photons drawn once",
         seed=config.seed,
         data=data,
-        half_precision_change=f"{float(change.square().mean().sqrt()):.2g} photons RMS, of {config.mean:g}",
     )
 
 

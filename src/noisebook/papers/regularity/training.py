@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noisebook import _paths, archives, training, weights
+from noisebook import archives, training, weights
 from noisebook._checks import check_one_of, error
 
 from .circles import SIGMA, TRAIN, draw, noisy, pairs, render
@@ -166,26 +166,39 @@ def train_embedded(folder: Path, names: Iterable[str] | None = None, device: str
         _register(name, config, train(config, checkpoints(folder, name, config), device=device))
 
 
-def _register(name: str, config: Config, net: UNet) -> None:
-    """Store in half precision, measure what that changes, and describe the net for its model card."""
-    file = f"{name}.safetensors"
-    examples = pairs(config.size, 16)[0]
-    weights.save(net.state_dict(), _paths.DATA / "weights" / file, half=True)
-    with torch.no_grad():
-        full = net(examples)
-        change = float((weights.into(net, weights.halved(net.state_dict()))(examples) - full).square().mean().sqrt())
-    weights.register(
-        name,
-        chapter="regularity",
-        file=file,
-        architecture=f"U-Net, scaling {config.scaling}, {config.width} base channels (the authors: 64)",
-        config={k: v for k, v in asdict(config).items() if k in ("scaling", "width", "norm", "base", "decay")},
-        schedule=f"MSE; Adam, learning rate {config.learning_rate:g}, weight decay {config.decay:g}/{config.scaling}²; "
+def architecture(config: Config) -> str:
+    """The network, in words."""
+    return f"U-Net, scaling {config.scaling}, {config.width} base channels (the authors: 64)"
+
+
+def schedule(config: Config) -> str:
+    """Loss, optimiser, epochs, images and batch, in words."""
+    return (
+        f"MSE; Adam, learning rate {config.learning_rate:g}, weight decay {config.decay:g}/{config.scaling}²; "
         f"{config.epochs} epochs of {config.images} images of {config.size} x {config.size} in batches of "
-        f"{config.batch} (the authors: 40 of 8,000 of {128 * config.scaling} x {128 * config.scaling}, 32)",
+        f"{config.batch} (the authors: 40 of 8,000 of {128 * config.scaling} x {128 * config.scaling}, 32)"
+    )
+
+
+def _register(name: str, config: Config, net: UNet) -> None:
+    """Store it in half precision, described for its model card."""
+    examples = pairs(config.size, 16)[0]
+
+    def outcome(net: UNet) -> Tensor:
+        with torch.no_grad():
+            return net(examples)  # type: ignore[no-any-return]
+
+    weights.embed(
+        name,
+        net,
+        outcome,
+        "RMS in images of contrast about 0.5",
+        chapter="regularity",
+        architecture=architecture(config),
+        config={k: v for k, v in asdict(config).items() if k in ("scaling", "width", "norm", "base", "decay")},
+        schedule=schedule(config),
         training_data=f"simulated circles, drawn by seed 0; noise of standard deviation {SIGMA}",
         seed=config.seed,
-        half_precision_change=f"{change:.2g} RMS in images of contrast about 0.5",
     )
 
 

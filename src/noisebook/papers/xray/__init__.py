@@ -5,13 +5,24 @@ D. P. Kingma, M. Welling, ICLR 2014, arXiv 1312.6114.
 """
 
 from .baselines import PARAMETERS, SCORES, best_parameter, filtered, scores, tuned, wrapping
-from .compare import FULL, compared, corrupted, everywhere, family, labels, mosaic
+from .compare import (
+    FULL,
+    as_published,
+    compared,
+    corrupted,
+    everywhere,
+    family,
+    labels,
+    mosaic,
+    parameter_table,
+    rows_again,
+)
 from .corruptions import CORRUPTIONS, SALT_AND_PEPPER, VARIANCE, corrupt, nominal_psnr, sigma, unclipped, unit
 from .long import (
     EPOCHS,
     METHODS,
     MIXED,
-    PLANNED_STUDIES,
+    STUDIES,
     TRAINED,
     held_out,
     initial_losses,
@@ -36,7 +47,7 @@ from .network import (
     keras_parameters,
     sample,
 )
-from .observer import Task, opacity, opacity_detectability
+from .observer import Task, opacity, opacity_detectability, opacity_response
 from .training import (
     AE,
     EMBEDDED,
@@ -70,10 +81,10 @@ __all__ = [
     "MIXED",
     "MODELS",
     "PARAMETERS",
-    "PLANNED_STUDIES",
     "SALT_AND_PEPPER",
     "SCORES",
     "SMALL",
+    "STUDIES",
     "TRAINED",
     "VAE",
     "VARIANCE",
@@ -86,6 +97,7 @@ __all__ = [
     "SameTranspose",
     "Task",
     "Training",
+    "as_published",
     "batches",
     "best_parameter",
     "build",
@@ -113,8 +125,11 @@ __all__ = [
     "of_method",
     "opacity",
     "opacity_detectability",
+    "opacity_response",
     "pairs",
+    "parameter_table",
     "radiographs",
+    "rows_again",
     "sample",
     "schedule",
     "scores",

@@ -12,16 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from noisebook._checks import check_one_of
 
 from .baselines import scores
-from .corruptions import CORRUPTIONS, corrupt, unit
-from .long import pairs
-from .network import Network, denoise
-from .observer import Denoiser
+from .corruptions import CORRUPTIONS, corrupt, unclipped, unit
+from .long import held_out, pairs
+from .network import SIZES, Autoencoder, Network, ResidualAutoencoder, denoise, keras_parameters
+from .observer import Denoiser, opacity_detectability
 from .training import AE, VARIATIONAL, Config, checkpoints, load, train, training_images
+from .verdicts import Rows, by_seed, of_method
 
 FULL = {"ae": AE, "vae": VARIATIONAL, "residual": Config()}
 """The authors' networks, widths and schedules."""
@@ -109,6 +110,60 @@ def everywhere(net: Network, images: Tensor, seed: int) -> dict[str, np.ndarray]
         found["before"].append(scores(noisy, truth)["psnr"])
         found["after"].append(scores(denoise(net, noisy), truth)["psnr"])
     return {name: np.array(values) for name, values in found.items()}
+
+
+def parameter_table() -> dict[str, list[object]]:
+    """The columns of a table of parameters at the authors' sizes, as counted here and as Keras counts them."""
+    nets: dict[str, nn.Module] = {"residual autoencoder": ResidualAutoencoder()}
+    for size in SIZES:
+        coder = Autoencoder(size)
+        nets |= {f"autoencoder {size}², encoder": coder.encoder, f"autoencoder {size}², decoder": coder.decoder}
+    ours = [sum(p.numel() for p in net.parameters()) for net in nets.values()]
+    keras = [keras_parameters(net) for net in nets.values()]
+    return {
+        "network": list(nets),
+        "parameters": [f"{count:,}" for count in ours],
+        "in Keras": [f"{count:,}" for count in keras],
+        "running means and variances": [b - a for a, b in zip(ours, keras, strict=True)],
+    }
+
+
+def as_published(images: Tensor, coder: Denoiser, seed: int) -> dict[str, Tensor]:
+    """What the original notebooks make of Gaussian noise and of an autoencoder's output, beside what they should.
+
+    Args:
+        images: (N, 1, Y, X), uint8.
+        coder: An autoencoder as a denoiser: its images are sigmoids of logits.
+        seed: Of the noise, which is the easy one.
+
+    Returns:
+        (N, 1, Y, X) each: ``clipped`` and ``wrapped`` in [0, 1]; ``where it wraps``, 1 where the noisy value
+        leaves 0 to 255; ``autoencoder`` in [0, 1], and ``its logits``.
+    """
+    values = unclipped(images, "easy", torch.Generator().manual_seed(seed)).trunc()
+    both = corrupted(images, seed)
+    image = coder(both["gaussian-easy"])
+    found = {"clipped": both["gaussian-easy"], "wrapped": both["wrapped"]}
+    found["where it wraps"] = ((values < 0) | (values > 255)).float()
+    return found | {"autoencoder": image, "its logits": torch.logit(image)}
+
+
+def rows_again(spread: Rows, transfer: Rows, detect: Rows) -> tuple[list[float], list[float]]:
+    """One cheap row of each study that has one, computed again, and as it is stored.
+
+    Args:
+        spread: The study; again: the PSNR of the embedded residual autoencoder.
+        transfer: The study; again: the PSNR of images with hard Gaussian noise.
+        detect: The study; again: the detectability in noisy images.
+    """
+    images = held_out()
+    noisy, truth = pairs(images, "gaussian-medium", 1000)
+    found = [scores(denoise(load("xray-residual"), noisy), truth)["psnr"]]
+    found.append(scores(*pairs(images, "gaussian-hard", 1000))["psnr"])
+    found.append(opacity_detectability(lambda shown: shown, images, "gaussian-medium", 1000))
+    before = by_seed(transfer, "before", trained=0, tested=CORRUPTIONS.index("gaussian-hard"))
+    stored = [of_method(spread, "psnr", "residual")[0], before[0], of_method(detect, "detectability", "identity")[0]]
+    return found, [float(value) for value in stored]
 
 
 def mosaic(images: np.ndarray, columns: int) -> np.ndarray:

@@ -95,3 +95,27 @@ def opacity_detectability(denoiser: Denoiser, images: Tensor, corruption: str, s
                 patches.append(denoiser(unit(noisy))[:, 0, *window])
     absent, present_patches = (torch.cat(patches).numpy() for patches in seen)
     return metrics.detectability(absent, present_patches, channels)
+
+
+def opacity_response(
+    denoiser: Denoiser, image: Tensor, corruption: str, seed: int, task: Task = Task(), draws: int = 16
+) -> Tensor:
+    """What a denoiser makes of the opacity: the mean difference of its images with and without it, by the same noise.
+
+    Args:
+        denoiser: As for `opacity_detectability`; the identity passes the opacity, but for clipping.
+        image: (1, 1, Y, X), uint8.
+        corruption: One of `CORRUPTIONS`.
+        seed: Of the noise.
+        task: Its opacity, at its first place.
+        draws: Of the noise.
+
+    Returns:
+        (Y, X), grey levels of 255.
+    """
+    with_it = (image + opacity(image.shape[-1], task, task.places[0])).round().clamp(0, 255).to(torch.uint8)
+    absent, present = (
+        denoiser(unit(corrupt(shown.repeat(draws, 1, 1, 1), corruption, torch.Generator().manual_seed(seed))))
+        for shown in (image, with_it)
+    )
+    return 255 * (present - absent).mean((0, 1))

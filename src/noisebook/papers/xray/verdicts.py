@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from noisebook.claims import Claim
 
 from .baselines import PARAMETERS
 from .corruptions import CORRUPTIONS, VARIANCE
-from .long import METHODS, MIXED, TRAINED
+from .long import METHODS, MIXED, STUDIES, TRAINED
 from .training import AE, SMALL, VARIATIONAL, Config, describe, schedule
 
 Rows = Mapping[str, np.ndarray]
@@ -129,11 +130,20 @@ def _claim(
     return Claim(name, statement, source, values, low, high, unit=unit, published=published, data=data, schedule=how)
 
 
-def _how(*models: str, study: str, **changed: object) -> str:
-    """The nets of a study, in words."""
-    words = []
+def _study(name: str) -> dict[str, Any]:
+    return next(study.config for study in STUDIES if study.name == name)
+
+
+def _how(*models: str, study: str) -> str:
+    """The nets of a study, in words, as its configuration has them."""
+    known, words = _study(study), []
     for model in models:
-        config: Config = replace(MODELS[model], **changed)  # type: ignore[arg-type]
+        changed: dict[str, Any] = {
+            name: known[name] for name in ("width", "images") if name in known and model == "residual"
+        }
+        epochs = known["epochs"]
+        changed["epochs"] = epochs[model] if isinstance(epochs, dict) else epochs
+        config: Config = replace(MODELS[model], **changed, corruptions=(known.get("corruption", "each in turn"),))
         words.append(f"{model}: {describe(config)}; {schedule(config)}")
     return f"{'. '.join(words)} (precomputed study {study})"
 
@@ -230,7 +240,7 @@ def _latent(latent: Rows) -> list[Claim]:
     at = {size: int(np.flatnonzero(np.asarray(latent["latent"]) == size)[0]) for size in (10, 40)}
     final = {size: np.asarray(latent["loss"])[row, :, -1] for size, row in at.items()}
     psnr = {size: np.asarray(latent["psnr"])[row] for size, row in at.items()}
-    how = _how("vae", study="latent", corruptions=("gaussian-easy",))
+    how = _how("vae", study="latent")
     return [
         _claim(
             "X5a",
@@ -239,7 +249,7 @@ def _latent(latent: Rows) -> list[Claim]:
             low=0.99,
             high=1.01,
             source=AUTHORS,
-            published="2368 / 2366",
+            published="2412 / 2405 at epoch 20, 2368 / 2366 at epoch 100",
             how=how,
         ),
         _claim(
@@ -259,7 +269,7 @@ def _skips(skips: Rows) -> list[Claim]:
     count = without.shape[1]
     epochs = np.array([epochs_to(b, a[-1]) for a, b in zip(without, with_them, strict=True)])
     psnr = np.asarray(skips["psnr"])
-    how = _how("residual", study="skips", epochs=count)
+    how = _how("residual", study="skips")
     return [
         _claim(
             "X6a",
@@ -287,7 +297,7 @@ def _transfer(transfer: Rows) -> list[Claim]:
     shares = gain[: len(CORRUPTIONS)] / own
     apart = ~np.eye(len(CORRUPTIONS), dtype=bool)
     level = [CORRUPTIONS.index(name) for name in MIXED]
-    how = _how("residual", study="transfer: 20 epochs, each corruption")
+    how = _how("residual", study="transfer")
     return [
         _claim(
             "X7a",
@@ -342,7 +352,8 @@ def _images(images: Rows) -> list[Claim]:
     counts = sorted({int(count) for count in images["images"]})
     psnr = {count: by_seed(images, "psnr", images=count) for count in counts}
     few = next(count for count in counts if count >= 300)
-    how = _how("residual", study="images: as many steps for each number")
+    width, steps = _study("images")["width"], _study("images")["steps"]
+    how = f"residual: {width:g} of the authors' width; {steps} steps for each number (precomputed study images)"
     return [
         _claim(
             "X10a",
