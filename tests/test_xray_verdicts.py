@@ -85,7 +85,7 @@ def studies() -> dict[str, Arrays | np.ndarray]:
             "clipped": np.array([24.3, 21.4, 17.6]),
             "wrapped": np.array([12.5, 11.7, 10.5]),
             "carried": np.array([0.93, 0.89, 0.82]),
-            "elsewhere": np.ones(3),
+            "elsewhere": np.zeros(3),
         },
     }
 
