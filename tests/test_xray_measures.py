@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from test_xray import generator
 from torch import Tensor
 
 from noisebook.papers import xray
@@ -19,11 +20,6 @@ def scene(count: int = 4, size: int = 64) -> Tensor:
     axis = torch.linspace(0, 1, size)
     phase = torch.arange(count)[:, None, None] / count
     return (110 + 60 * torch.sin(6 * axis + phase) * torch.cos(5 * axis[:, None] - phase)).to(torch.uint8)[:, None]
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    """Seeded."""
-    return torch.Generator().manual_seed(seed)
 
 
 def test_filters_are_those_of_their_libraries() -> None:

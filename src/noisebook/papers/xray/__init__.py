@@ -69,7 +69,7 @@ from .training import (
     training_images,
     vae_loss,
 )
-from .verdicts import by_seed, claims, epochs_to, of_method, table, transfer_matrix
+from .verdicts import claims, epochs_to, of_method, table, transfer_matrix
 
 __all__ = [
     "AE",
@@ -101,7 +101,6 @@ __all__ = [
     "batches",
     "best_parameter",
     "build",
-    "by_seed",
     "checkpoints",
     "claims",
     "compared",

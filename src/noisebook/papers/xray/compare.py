@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from noisebook._checks import check_one_of
+from noisebook.studies import by_seed
 
 from .baselines import scores
 from .corruptions import CORRUPTIONS, corrupt, unclipped, unit
@@ -22,7 +23,7 @@ from .long import held_out, pairs
 from .network import SIZES, VAE, Autoencoder, Network, ResidualAutoencoder, denoise, keras_parameters, sample
 from .observer import Denoiser, opacity_detectability
 from .training import AE, VARIATIONAL, Config, checkpoints, load, train, training_images
-from .verdicts import Rows, by_seed, of_method
+from .verdicts import Rows, of_method
 
 FULL = {"ae": AE, "vae": VARIATIONAL, "residual": Config()}
 """The authors' networks, widths and schedules."""
