@@ -75,6 +75,12 @@ def test_profile_and_dots_name_what_they_draw() -> None:
     assert [label.get_text() for label in axis.get_xticklabels()] == ["a", "b"]
 
 
+def test_whole_numbers_have_whole_ticks() -> None:
+    """An axis of epochs is not divided into halves."""
+    figure = figures.profile([figures.Line(np.arange(1, 6), np.zeros(5), "a")], x="epoch", y="")
+    assert all(float(tick).is_integer() for tick in figure.axes[0].get_xticks())
+
+
 def test_many_names_are_broken() -> None:
     """Up to six groups keep their names on a line; of more, names of two words take two."""
     for count, name in ((6, "two words"), (7, "two\nwords")):

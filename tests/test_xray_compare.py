@@ -52,14 +52,16 @@ def test_a_net_is_measured_on_every_corruption(images: torch.Tensor) -> None:
     assert found["after"][4] == pytest.approx(xray.scores(xray.denoise(net, noisy), truth)["psnr"])
 
 
-def test_a_mosaic_keeps_reading_order() -> None:
-    """Six images of 2 x 3 in three columns; rows that would not be whole are refused."""
-    images = np.arange(6, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 3), np.uint8)
-    found = xray.mosaic(images, 3)
-    assert found.shape == (4, 9)
-    assert found[::2, ::3].tolist() == [[0, 1, 2], [3, 4, 5]]
-    with pytest.raises(ValueError, match="columns: expected one of 1, 2, 3, 6, got '4'"):
-        xray.mosaic(images, 4)
+def test_codes_are_drawn_where_the_encoder_puts_them() -> None:
+    """An encoder that gives every image the code 2 moves all vectors there; those of the prior stay as drawn."""
+    net = xray.VAE(64, 3, 0.05).eval()
+    last = net.encoder[-1]
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.constant_(last.bias, 2.0)
+    found = xray.drawn(net, torch.rand(4, 1, 64, 64), 5)
+    torch.testing.assert_close(found["codes"], xray.sample(net, torch.full((5, 3), 2.0)))
+    normal = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found["prior"], xray.sample(net, normal))
 
 
 def test_a_family_is_loaded_or_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

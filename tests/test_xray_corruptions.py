@@ -7,22 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from test_xray import generator, pictures
 
 from noisebook.papers import xray
-
-
-def pictures(count: int = 6, size: int = 64) -> torch.Tensor:
-    """Smooth 8-bit images: a bright disc of changing place on a ramp."""
-    axis = torch.arange(size) / size
-    x, y = axis[None, None, :], axis[None, :, None]
-    place = torch.linspace(0.3, 0.7, count)[:, None, None]
-    disc = ((x - place) ** 2 + (y - 0.5) ** 2 < 0.06).float()
-    return (255 * (0.2 + 0.3 * y + 0.4 * disc)).to(torch.uint8)[:, None]
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    """Seeded."""
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize(

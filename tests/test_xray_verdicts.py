@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from noisebook.papers import xray
+from noisebook.studies import by_seed
 
 SEEDS = 3
 Arrays = dict[str, np.ndarray]
@@ -85,7 +86,7 @@ def studies() -> dict[str, Arrays | np.ndarray]:
             "clipped": np.array([24.3, 21.4, 17.6]),
             "wrapped": np.array([12.5, 11.7, 10.5]),
             "carried": np.array([0.93, 0.89, 0.82]),
-            "elsewhere": np.ones(3),
+            "elsewhere": np.zeros(3),
         },
     }
 
@@ -187,7 +188,7 @@ def test_the_spread_over_seeds_counts() -> None:
 def test_values_come_in_the_order_of_the_seeds() -> None:
     """Whatever the order of the rows."""
     rows = {"seed": np.array([2, 0, 1, 0]), "method": np.array([1, 1, 1, 0]), "psnr": np.array([22.0, 20.0, 21.0, 9.0])}
-    assert xray.by_seed(rows, "psnr", method=1).tolist() == [20, 21, 22]
+    assert by_seed(rows, "psnr", method=1).tolist() == [20, 21, 22]
     assert xray.of_method(rows, "psnr", xray.METHODS[1]).tolist() == [20, 21, 22]
 
 

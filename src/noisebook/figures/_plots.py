@@ -79,6 +79,8 @@ def profile(
             axis.set_xticks(lines[0].x)
             axis.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
             axis.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
+        elif np.asarray(lines[0].x).dtype.kind in "iu":
+            axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
         if log_y:
             axis.set_yscale("log", base=2)
             axis.yaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from noisebook import weights
+from noisebook import studies, weights
 from noisebook.claims import Claim
 
 from .circles import render
@@ -34,12 +34,7 @@ def by_seed(rows: Rows, quantity: str, kind: int = FRESH, **where: float) -> np.
         kind: Of the trainings.
         where: Values of scaling, decay or seed that are asked for.
     """
-    chosen: np.ndarray = np.asarray(rows["kind"]) == kind
-    for name, value in where.items():
-        chosen &= np.asarray(rows[name]) == value
-    order = np.argsort(np.asarray(rows["seed"])[chosen])
-    values: np.ndarray = np.asarray(rows[quantity])[chosen][order]
-    return values
+    return studies.by_seed(rows, quantity, kind=kind, **where)
 
 
 def table(rows: Rows) -> dict[str, list[object]]:

@@ -10,10 +10,10 @@ from .compare import (
     as_published,
     compared,
     corrupted,
+    drawn,
     everywhere,
     family,
     labels,
-    mosaic,
     parameter_table,
     rows_again,
 )
@@ -69,7 +69,7 @@ from .training import (
     training_images,
     vae_loss,
 )
-from .verdicts import by_seed, claims, epochs_to, of_method, table, transfer_matrix
+from .verdicts import claims, epochs_to, of_method, table, transfer_matrix
 
 __all__ = [
     "AE",
@@ -101,7 +101,6 @@ __all__ = [
     "batches",
     "best_parameter",
     "build",
-    "by_seed",
     "checkpoints",
     "claims",
     "compared",
@@ -109,6 +108,7 @@ __all__ = [
     "corrupted",
     "denoise",
     "describe",
+    "drawn",
     "epochs_to",
     "everywhere",
     "family",
@@ -120,7 +120,6 @@ __all__ = [
     "labels",
     "load",
     "methods",
-    "mosaic",
     "nominal_psnr",
     "of_method",
     "opacity",

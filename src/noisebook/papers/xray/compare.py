@@ -15,14 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from noisebook._checks import check_one_of
+from noisebook.studies import by_seed
 
 from .baselines import scores
 from .corruptions import CORRUPTIONS, corrupt, unclipped, unit
 from .long import held_out, pairs
-from .network import SIZES, Autoencoder, Network, ResidualAutoencoder, denoise, keras_parameters
+from .network import SIZES, VAE, Autoencoder, Network, ResidualAutoencoder, denoise, keras_parameters, sample
 from .observer import Denoiser, opacity_detectability
 from .training import AE, VARIATIONAL, Config, checkpoints, load, train, training_images
-from .verdicts import Rows, by_seed, of_method
+from .verdicts import Rows, of_method
 
 FULL = {"ae": AE, "vae": VARIATIONAL, "residual": Config()}
 """The authors' networks, widths and schedules."""
@@ -166,19 +167,19 @@ def rows_again(spread: Rows, transfer: Rows, detect: Rows) -> tuple[list[float],
     return found, [float(value) for value in stored]
 
 
-def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
-    """Images side by side in rows of ``columns``, such as samples of one epoch.
+def drawn(net: VAE, noisy: Tensor, vectors: int) -> dict[str, Tensor]:
+    """What a VAE's decoder makes of the latent vectors that the study ``latent`` has, and of the same ones moved.
 
     Args:
-        images: (N, Y, X), N a multiple of ``columns``.
-        columns: Images a row.
+        net: The network.
+        noisy: (N, 1, size, size) in [0, 1]: images whose codes are wanted, at least two.
+        vectors: How many.
 
     Returns:
-        (N / columns * Y, columns * X), the same type.
-
-    Raises:
-        ValueError: If the rows would not be whole.
+        (vectors, 1, size, size) each: ``prior``, of standard normal vectors; ``codes``, of these with the means and
+        standard deviations that the encoder's codes of the images have.
     """
-    count, high, wide = images.shape
-    check_one_of("columns", str(columns), [str(n) for n in range(1, count + 1) if count % n == 0])
-    return images.reshape(count // columns, columns, high, wide).swapaxes(1, 2).reshape(-1, columns * wide)
+    normal = torch.randn(vectors, net.latent, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        codes = net.posterior(noisy)[0]
+    return {"prior": sample(net, normal), "codes": sample(net, codes.mean(0) + codes.std(0) * normal)}

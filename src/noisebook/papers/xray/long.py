@@ -332,7 +332,7 @@ _IMAGES = {"counts": [50, 200, 400, 1300], "corruption": _MEDIUM, "steps": 1008,
 STUDIES = (
     Study("xray", "spread", study_spread, _ALL, _NETS, _DATA),
     Study("xray", "transfer", study_transfer, _RESIDUAL, (), _DATA),
-    Study("xray", "latent", study_latent, {"latents": [10, 40, 150], "seeds": _SEEDS, **_VAES, **_SAMPLED}, (), _DATA),
+    Study("xray", "latent", study_latent, {"latents": [10, 40], "seeds": _SEEDS, **_VAES, **_SAMPLED}, (), _DATA),
     Study("xray", "skips", study_skips, {"corruption": _MEDIUM, **_RESIDUAL}, (), _DATA),
     Study("xray", "images", study_images, _IMAGES, (), _DATA),
     Study("xray", "detect", study_detect, {**_ALL, "contrast": 16.0, "draws": 4}, _NETS, _DATA),
