@@ -10,7 +10,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 PORT ?= 8000
 
-.PHONY: help book test test-browser figures weights studies check serve clean
+.PHONY: help book test test-browser figures weights studies deposit check serve clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -36,6 +36,9 @@ weights: $(STAMP)  ## train every embedded network again, where its code has cha
 
 studies: $(STAMP)  ## run the long studies whose committed results are stale (hours)
 	@$(BIN)/python -m snakemake --cores 2 --rerun-incomplete studies
+
+deposit: $(STAMP)  ## the folder that a maintainer uploads to Zenodo: weights, model cards, licences, checksums
+	@$(BIN)/noisebook weights deposit
 
 check: $(STAMP)  ## ruff, mypy, the shape of the notebooks, the configurations, the registry and the task graph
 	$(BIN)/ruff check .

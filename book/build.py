@@ -25,7 +25,7 @@ import yaml
 import noisebook
 from noisebook import chapters, claims, embedded, weights
 from noisebook._checks import error, nearest
-from noisebook.papers import linearized, regularity
+from noisebook.papers import gap, linearized, regularity
 
 ROOT = Path(__file__).resolve().parents[1]
 MARK = "<!-- insert: "
@@ -97,6 +97,8 @@ class Inserts:
             "ct-data": self.ct_data,
             "scan-data": self.scan_data,
             "circle-data": self.circle_data,
+            "photon-data": self.photon_data,
+            "xray-data": self.xray_data,
             "model-cards": self.model_cards,
             "modules": self.module_table,
         }
@@ -182,6 +184,27 @@ class Inserts:
         ]
         return "\n".join(["| quantity | value |", "|:---|:---|", *lines])
 
+    def photon_data(self) -> str:
+        lines = ["| network | images | size | expected photons per pixel |", "|:---|:---|:---|:---|"]
+        for name, config in gap.EMBEDDED.items():
+            kind = "five known images" if config.data == "toy" else f"{config.images:,} tissues"
+            lines.append(f"| {name} | {kind} | {' × '.join(map(str, config.size))} | {config.mean:g} |")
+        return "\n".join(lines)
+
+    def xray_data(self) -> str:
+        """The recipes of the radiographs: what is measured, and what the embedded networks learnt from."""
+        recipes = (embedded.XRAY_TEST, embedded.XRAY_TRAIN)
+        parts = ("train", "val", "test")
+        rows = {
+            "identity": [f"`{r.id}`" for r in recipes],
+            "subjects in train, val, test": [", ".join(str(len(getattr(r, p))) for p in parts) for r in recipes],
+            "views a subject": [r.views for r in recipes],
+            "images": [f"{r.pixels} × {r.pixels} pixels" for r in recipes],
+            "photons in a pixel of 3.1 × 3.1 mm, unattenuated": [f"{r.photons:,.0f}" for r in recipes],
+        }
+        lines = [f"| {name} | {test} | {train} |" for name, (test, train) in rows.items()]
+        return "\n".join(["| quantity | measured | learnt from |", "|:---|:---|:---|", *lines])
+
     def model_cards(self) -> str:
         parts, networks = [], weights.embedded(self.root / "data")
         for name in [name for name in self.about if any(network.chapter == name for network in networks)]:
@@ -244,14 +267,22 @@ def sync(files: dict[str, bytes], stage: Path) -> list[str]:
 def render(stage: Path, out: Path) -> Path:
     """Run jupyter-book, warnings as errors; the path of ``index.html``.
 
-    After a failure Sphinx's memory is removed: it would not repeat the warnings of pages it holds as done.
+    After a failure Sphinx's memory is removed: it would not repeat the warnings of pages it holds as done. After a
+    build that was killed everything is: Sphinx would take a half-written page for a whole one.
     """
+    unfinished = out / ".unfinished"
+    if unfinished.exists():
+        shutil.rmtree(out / "_build", ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    unfinished.touch()
     command = "import sys; from jupyter_book.cli.main import main; sys.exit(main())"
     options = ["build", str(stage), "--config", str(stage / "_config.yml"), "--path-output", str(out), "-q"]
     run = subprocess.run([sys.executable, "-c", command, *options, "-W", "-n", "--keep-going"], check=False)
     if run.returncode:
         shutil.rmtree(out / "_build" / ".doctrees", ignore_errors=True)
+        unfinished.unlink()
         raise SystemExit("The book was not built: mend the warnings above.")
+    unfinished.unlink()
     return out / "_build" / "html" / "index.html"
 
 

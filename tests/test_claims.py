@@ -138,3 +138,14 @@ def test_totals_count_every_claim_once() -> None:
     """Totals add up to the number of claims, by verdict."""
     some = [claim(1.0), claim(1.0, high=0), claim(2.0, high=0), claim(needs="a"), claim(needs="b"), claim(needs="c")]
     assert claims.totals(some) == {"holds": 1, "fails": 2, "not tested": 3}
+
+
+def test_what_failed_is_listed_with_what_was_needed() -> None:
+    """Of three claims only the one that fails is named, with its measurement and bound; without any, it says so."""
+    good, bad = (
+        Claim("T1", "one is one", "", (1.0,), low=1.0),
+        Claim("T2", "two is small", "", (2.0,), high=1.0, unit="dB"),
+    )
+    unknown = Claim("T3", "who knows", "", (), needs="data")
+    assert claims.failures([bad, good, unknown]) == "- **T2**: two is small: 2 dB where ≤ 1 dB was needed\n"
+    assert claims.failures([good, unknown]) == "No claim fails.\n"

@@ -11,7 +11,7 @@ import pytest
 from tiny_notebook import WRITE, install, tiny
 from typer.testing import CliRunner
 
-from noisebook import _paths, chapters, cli, dicom, embedded
+from noisebook import _paths, chapters, cli, embedded
 
 SMOKE = ("data", "make", "--recipe", "smoke")
 HEAVY = ("torch", "numpy", "papermill", "nbformat", "yaml", "matplotlib", "pydicom")
@@ -66,7 +66,18 @@ def test_every_command_has_a_help(command):
     assert len(call(command, "--help")) > 100
 
 
-@pytest.mark.parametrize("arguments", [("run",), ("train",), ("claims",), ("data", "check"), ("list",)])
+EXAMPLES = [
+    ("run",),
+    ("train",),
+    ("claims",),
+    ("data", "check"),
+    ("list",),
+    ("weights", "fetch"),
+    ("weights", "verify"),
+]
+
+
+@pytest.mark.parametrize("arguments", EXAMPLES)
 def test_help_shows_examples(arguments):
     """The help of a command that takes arguments holds an example of it."""
     assert f"noisebook {' '.join(arguments)} " in call(*arguments, "--help")
@@ -111,6 +122,13 @@ def test_run_tells_the_cost_and_the_place(book):
     chapters.gate(book / "results" / "tiny.ipynb")
 
 
+def test_the_claims_of_a_run_that_did_not_end_are_not_shown(book):
+    """Where the mark of completion is missing, as after a kill, the command says what to do instead."""
+    call("run", "tiny", "--out", "results")
+    (book / "results" / "tiny" / "run.json").unlink()
+    assert call("claims", "results") == "## tiny\n\nIts run did not end: noisebook run tiny\n\n"
+
+
 def test_a_failed_run_shows_the_cell_and_ends_with_one(book):
     """The failing cell, its error and the notebook so far are named; the status is 1."""
     (book / "notebooks" / "tiny.ipynb").write_text(json.dumps(tiny(WRITE, "1 / 0")))
@@ -143,6 +161,19 @@ def test_train_hands_on_to_the_paper(book, monkeypatch):
     monkeypatch.setattr(cli, "_paper", lambda chapter, attribute: paper)
     call("train", "tiny", "--name", "a", "--device", "cpu")
     assert seen == [((book / "build" / "training" / "tiny",), {"names": ["a"], "device": "cpu"})]
+
+
+def test_studies_runs_those_named(book, monkeypatch):
+    """Of several stale studies only the named one is run; an unknown name is refused with the known ones."""
+    from noisebook import studies
+
+    several = tuple(studies.Study("tiny", name, lambda folder, device: {}, {}) for name in ("first", "second"))
+    monkeypatch.setattr(_paths, "clone", lambda: book)
+    monkeypatch.setattr(cli, "_paper", lambda chapter, attribute: type("Paper", (), {"STUDIES": several}))
+    monkeypatch.setattr(studies, "stale", lambda study: "missing")
+    monkeypatch.setattr(studies, "make", lambda study, folder, device: f"made {study.name}")
+    assert call("studies", "tiny", "--name", "second").strip() == "made second"
+    assert "first" in call("studies", "tiny", "--name", "third", status=2)
 
 
 def test_the_graph_is_asked_for_its_targets(book, monkeypatch):
@@ -185,17 +216,15 @@ def test_data_are_made_once_and_listed(book):
     assert folder == book / "cache" / "data" / embedded.SMOKE.id
 
 
-def test_data_check_tells_what_a_folder_holds(book):
-    """A file or folder is described by size and spacing, with the commands that use it; an empty folder is refused."""
-    shown = call("data", "check", str(dicom.shipped_example()))
-    assert "1 x 512 x 512 pixels (z, y, x)" in shown
-    assert "noisebook list linearized" in shown
+def test_data_check_hands_on_and_ends_with_what_was_found(book):
+    """A folder that can be used ends with 0, a broken file with 1, an empty folder and a missing one with 2."""
     folder = call(*SMOKE).strip()
-    assert "CT series 'Low Dose Images (simulated)': 1 x 128 x 128 pixels" in call("data", "check", folder)
+    assert "The chapter linearized can use it:" in call("data", "check", folder)
     (book / "broken.dcm").write_bytes(b"no image")
-    assert "series cannot be used: " in call("data", "check", "broken.dcm", status=1)
+    assert "cannot be used: broken.dcm: expected a DICOM file" in call("data", "check", "broken.dcm", status=1)
     (book / "empty").mkdir()
     assert "noisebook: " in call("data", "check", "empty", status=2)
+    assert "noisebook: nowhere: expected a folder, got nothing there" in call("data", "check", "nowhere", status=2)
 
 
 def test_the_lists_of_the_registry(book):

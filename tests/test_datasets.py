@@ -107,6 +107,42 @@ def test_series_are_found_by_description_or_folder(tmp_path: Path) -> None:
     assert (pairs.label == 0).all()
 
 
+def challenge(root: Path, layout: str, patients: tuple[str, ...] = ("L067", "L096")) -> Path:
+    """A small AAPM Grand Challenge: three slices a dose as .IMA files whose descriptions do not tell the dose."""
+    for patient in patients:
+        for dose, code, offset in (("full", "FD", 0), ("quarter", "QD", 1000)):
+            folder = root / layout.format(dose=dose, code=code, patient=patient)
+            hu = np.ones((3, 4, 5)) * np.reshape([0, 3, 6], (-1, 1, 1)) + offset
+            described = {"patient": patient, "description": "Abdomen  1.0  B30f", "entropy": dose + layout}
+            for k, path in enumerate(dicom.write_series(folder, hu, (3, 1, 1), [0, 3, 6], **described)):
+                path.rename(folder / f"{patient}_{code}_1_1.CT.0001.{k:04d}.2015.12.22.18.09.40.840353.35{k}.IMA")
+    return root
+
+
+LAYOUTS = (
+    *("{dose}_1mm/{patient}", "{dose}_1mm/{patient}/{dose}_1mm", "{code}_1mm/{patient}"),
+    *("{patient}/{dose}_1mm", "{patient}/{dose}_3mm", "{patient}/{code}"),
+)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_grand_challenge_is_read_in_its_layouts(tmp_path: Path, layout: str) -> None:
+    """Doses above patients or patients above doses: the same patients and pairs, told apart by path or file name."""
+    challenge(tmp_path, layout)
+    assert datasets.ct_patients(tmp_path) == ["L067", "L096"]
+    pairs = datasets.ct_pairs(tmp_path, "L096")
+    np.testing.assert_array_equal(pairs.label[:, 0, 0], [0, 3, 6])
+    np.testing.assert_array_equal(pairs.low[:, 0, 0], [1000, 1003, 1006])
+
+
+def test_two_thicknesses_of_one_dose_are_refused(tmp_path: Path) -> None:
+    """Where slices of 1 mm and of 3 mm lie under one root, the error counts them."""
+    for thickness in (1, 3):
+        challenge(tmp_path, f"{{dose}}_{thickness}mm/{{patient}}")
+    with pytest.raises(ValueError, match="expected one series of low images, got 2 among: Abdomen"):
+        datasets.ct_pairs(tmp_path, "L067")
+
+
 def test_doses_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     """No common position, another image size, another pixel spacing: errors that name the patient's folder."""
     archive(tmp_path, full=[0, 3], low=[100, 103])

@@ -42,7 +42,7 @@ def edited(path: Path, **elements: object) -> Path:
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    """Whole HU, spacing, positions, description, patient and window survive writing and reading exactly."""
+    """Whole HU, spacing, positions, description and window survive writing and reading exactly."""
     hu = images()
     write(tmp_path / "a", hu)
     series = dicom.read_series(tmp_path / "a")
@@ -50,7 +50,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert series.hu.dtype == np.float32
     assert series.spacing_mm == SPACING
     np.testing.assert_allclose(series.positions_mm, POSITIONS, rtol=1e-12)
-    assert (series.description, series.patient, series.window) == ("Low Dose Images (simulated)", "SIM001", (40, 400))
+    assert (series.description, series.window) == ("Low Dose Images (simulated)", (40, 400))
 
 
 def test_written_values_are_rounded_and_clipped(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_the_same_arguments_write_the_same_bytes(tmp_path: Path) -> None:
     variants = ({}, {"patient": "SIM002"}, {"description": "Full Dose Images"}, {"entropy": "other"})
     for k, change in enumerate(variants):
         write(tmp_path / "c" / str(k), **change)
-    assert len({entry.uid for entry in dicom.scan(tmp_path / "c")}) == len(variants)
+    assert len(dicom.scan(tmp_path / "c").series) == len(variants)
 
 
 def test_written_files_conform(tmp_path: Path) -> None:
@@ -191,33 +191,65 @@ def test_a_missing_example_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         dicom.shipped_example()
 
 
-def test_scan_tells_series_apart(tmp_path: Path) -> None:
-    """Two series in one folder, beside a file that is not DICOM, are listed with all their files, of any modality."""
+def test_scan_tells_series_apart_and_counts_the_rest(tmp_path: Path) -> None:
+    """Two series in one folder are listed with all their files; everything else is counted with its reason."""
     write(tmp_path / "a", description="Full Dose Images")
     for path in write(tmp_path / "b", description="Low Dose Images"):
         path.rename(tmp_path / "a" / f"low-{path.name}")
     edited(tmp_path / "a" / "low-1-003.dcm", Modality="MR", SeriesInstanceUID="1.2.3", SeriesDescription="T1")
+    others = {
+        "localizer": {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
+        "Secondary Capture Image Storage": {"SOPClassUID": pydicom.uid.SecondaryCaptureImageStorage},
+        "DICOMDIR": {"SOPClassUID": pydicom.uid.MediaStorageDirectoryStorage},
+        "an unknown object": {"SOPClassUID": "1.2.826.0.1.3680043.10.999"},
+        "modality absent or unknown": {"Modality": "Jane Doe", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4"},
+    }
+    for k, elements in enumerate(others.values()):
+        edited(write(tmp_path / f"other {k}")[0], **elements)
+        for path in sorted((tmp_path / f"other {k}").glob("*.dcm"))[1:]:
+            path.unlink()
     (tmp_path / "a" / "LICENSE").write_text("text")
-    found = [(s.description, s.patient, s.modality, len(s.files)) for s in dicom.scan(tmp_path)]
-    assert found == [
-        ("Full Dose Images", "SIM001", "CT", 3),
-        ("Low Dose Images", "SIM001", "CT", 2),
-        ("T1", "SIM001", "MR", 1),
-    ]
+    for length in (0, 100, 300, 500):
+        (tmp_path / f"cut-{length}.dcm").write_bytes((tmp_path / "a" / "1-001.dcm").read_bytes()[:length])
+    found = dicom.scan(tmp_path)
+    listed = [(s.description, s.images, len(s.files)) for s in found.series]
+    assert listed == [("Full Dose Images", 3, 3), ("Low Dose Images", 2, 2)]
+    assert found.skipped == dict.fromkeys(others, 1) | {"modality MR": 1, "not DICOM": 1}
+    assert "1 localizer" in str(found)
+    assert [type(problem) for problem in found.damaged] == [ValueError] * 4
+    with pytest.raises(ValueError, match=r"cut-0\.dcm: expected a DICOM file \(DICM at byte 128\), got 0 bytes"):
+        dicom.read_series(tmp_path)
 
 
-def test_patients_are_not_printed(tmp_path: Path) -> None:
-    """The patient's id and UIDs stand in no printed form of a series."""
-    paths = write(tmp_path / "a", patient="SECRET")
-    entry = dicom.scan(tmp_path)[0]
-    for text in (repr(dicom.read_series(paths)), repr(entry)):
-        assert "SECRET" not in text
-        assert entry.uid not in text
+def test_one_of_several_series_is_chosen_by_its_number(tmp_path: Path) -> None:
+    """Without a choice the series are listed; the number gives the series, and the count of what was left out."""
+    write(tmp_path / "a", description="Full Dose Images")
+    write(tmp_path / "b", images() - 5, description="Low Dose Images")
+    listed = r"1: 'Full Dose Images', 3 of 6 x 9 pixels, in .*1-001\.dcm; 2: 'Low Dose Images', 3 of 6 x 9"
+    with pytest.raises(ValueError, match=rf"expected the files of one series, got 2 series\. Choose one .*{listed}"):
+        dicom.read_series(tmp_path)
+    with pytest.raises(ValueError, match=rf"got series=3\. .*{listed}"):
+        dicom.read_series(tmp_path, series=3)
+    second = dicom.read_series(tmp_path, series=2)
+    np.testing.assert_array_equal(second.hu, np.maximum(images() - 5, -1024))
+    assert second.skipped == {"of another series": 3}
+
+
+def test_a_folder_without_ct_images_says_what_it_holds(tmp_path: Path) -> None:
+    """Where only a localizer and another modality lie, the error counts them."""
+    first, second, third = write(tmp_path)
+    edited(first, Modality="MR")
+    for path in (second, third):
+        edited(path, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    with pytest.raises(ValueError, match="expected CT images, got 2 localizer, 1 modality MR"):
+        dicom.read_series(tmp_path)
+    with pytest.raises(ValueError, match=r"1-002\.dcm: expected a CT image, got localizer\. Leave this file out"):
+        dicom.read_slice(second)
 
 
 FAULTS = {
     "wrong modality": ({"Modality": "MR"}, "expected modality CT, got MR"),
-    "unreadable modality": ({"Modality": "Jane Doe"}, "expected modality CT, got none, or not a modality"),
+    "unreadable modality": ({"Modality": "Jane Doe"}, "expected modality CT, got none, or not a modality. It is cut"),
     "no slope": ({"RescaleSlope": None}, "expected RescaleSlope of 1 finite number, got none"),
     "empty slope": ({"RescaleSlope": ""}, "expected RescaleSlope of 1 finite number, got none"),
     "zero slope": ({"RescaleSlope": 0}, "expected RescaleSlope other than zero, got 0"),
@@ -229,8 +261,18 @@ FAULTS = {
     "no pixels": ({"PixelData": None}, "expected 108 bytes of pixel data or more, got 0"),
     "short pixels": ({"PixelData": b"12"}, "expected 108 bytes of pixel data or more, got 2"),
     "no image": ({"Rows": None}, r"expected an image \(Rows, Columns\), got a header without"),
-    "frames": ({"NumberOfFrames": 2}, "expected one frame of one sample a pixel"),
-    "colour": ({"SamplesPerPixel": 3}, "expected one frame of one sample a pixel"),
+    "frames": ({"NumberOfFrames": 2}, "expected one functional group .* a frame, got 0 groups for 2 frames"),
+    "colour": ({"SamplesPerPixel": 3}, "expected one sample a pixel, MONOCHROME1 or MONOCHROME2, got 3 samples"),
+    "palette": ({"PhotometricInterpretation": "PALETTE COLOR"}, "got 1 samples, PALETTE COLOR"),
+    "wrong unit": ({"RescaleType": "Z_EFF"}, "expected RescaleType HU, or none, got another unit"),
+    "overflow": ({"RescaleSlope": "1e300"}, r"expected finite HU, got values that are not, with slope 1e\+300"),
+    "NaN": ({"RescaleSlope": "nan"}, "expected RescaleSlope of 1 finite number, got nan"),
+    "too far": (
+        {"ImagePositionPatient": [0, 0, "1e300"]},
+        "expected ImagePositionPatient below 1e\\+06 mm, got 1e\\+300",
+    ),
+    "too long": ({"ImageOrientationPatient": ["1e200", 0, 0, 0, "1e200", 0]}, "expected ImageOrientationPatient below"),
+    "too large": ({"Rows": 5000}, "expected at most 4096 rows and columns, got 5000 x 9"),
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +34,17 @@ def test_images_show_title_unit_window_and_scale() -> None:
     assert figure.axes[0].images[0].get_clim() == (-20, 30)
 
 
+def test_images_alike_share_window_and_unit() -> None:
+    """Every image has the one window and unit, and its name or its caption above it."""
+    shown = {"a": np.zeros((3, 4)), "b": np.ones((3, 4))}
+    figure = figures.alike(shown, columns=2, window=(0, 2), unit="photons", captions=["first", "second"])
+    assert [axis.images[0].get_clim() for axis in figure.axes if axis.images] == [(0, 2), (0, 2)]
+    assert {"first", "second", "photons"} <= set(texts(figure))
+    assert {"a", "b"} <= set(texts(figures.alike(shown, columns=1, window=(0, 2), unit="")))
+    with pytest.raises(ValueError, match="captions: expected 2, one an image, got 1"):
+        figures.alike(shown, columns=2, window=(0, 1), unit="", captions=["first"])
+
+
 def test_signed_panels_are_symmetric_about_zero() -> None:
     """Without a window, limits are equal and opposite, so that white is zero."""
     low, high = figures.images([panel(signed=True)], columns=1).axes[0].images[0].get_clim()
@@ -60,6 +73,19 @@ def test_profile_and_dots_name_what_they_draw() -> None:
     assert sorted(y for line in axis.lines[:2] for y in line.get_ydata()) == [1, 2, 3, 4]
     assert [bar.get_segments()[0][0, 1] for bar in axis.collections] == [2, 3]
     assert [label.get_text() for label in axis.get_xticklabels()] == ["a", "b"]
+
+
+def test_whole_numbers_have_whole_ticks() -> None:
+    """An axis of epochs is not divided into halves."""
+    figure = figures.profile([figures.Line(np.arange(1, 6), np.zeros(5), "a")], x="epoch", y="")
+    assert all(float(tick).is_integer() for tick in figure.axes[0].get_xticks())
+
+
+def test_many_names_are_broken() -> None:
+    """Up to six groups keep their names on a line; of more, names of two words take two."""
+    for count, name in ((6, "two words"), (7, "two\nwords")):
+        groups = {"two words": np.ones(2)} | {str(k): np.ones(2) for k in range(1, count)}
+        assert name in texts(figures.dots(groups, y="", reference=1.0))
 
 
 def test_architecture_shows_every_convolution_with_its_channels() -> None:
@@ -175,3 +201,50 @@ def test_every_image_and_cut_is_kept_by_itself(tmp_path: Path) -> None:
         ).read_bytes()
     table = np.loadtxt(tmp_path / "a/tiny/figures/both/1-decay-0.1.csv", delimiter=",", skiprows=1)
     np.testing.assert_allclose(table[:, 1], np.repeat([0.0, 2.0], 16))
+
+
+def test_convolutions_of_any_class_have_their_colours() -> None:
+    """A subclass is drawn as what it is derived from: plain in blue, transposed in green."""
+
+    class Own(nn.ConvTranspose2d):
+        pass
+
+    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), Own(2, 1, 2, 2))
+    blocks = figures.architecture(model, torch.zeros(1, 1, 8, 8)).axes[0].patches
+    assert len({block.get_facecolor() for block in blocks}) == 2
+
+
+def test_a_matrix_shows_every_number_in_its_cell() -> None:
+    """Names, axes and unit are drawn; colours are symmetric about zero; numbers stand at their places."""
+    values = np.array([[1.0, -2.0, 0.5], [4.0, 0.0, -1.0]])
+    figure = figures.matrix(values, rows=["a", "b"], columns=["c", "d", "e"], x="tested", y="trained", unit="dB")
+    assert {"a", "b", "c", "d", "e", "tested", "trained", "dB"} <= set(texts(figure))
+    axis = figure.axes[0]
+    assert {text.get_position(): text.get_text() for text in axis.texts}[0, 1] == "4.0"
+    assert axis.images[0].get_clim() == (-4, 4)
+    with pytest.raises(ValueError, match=r"values: expected shape \(1, 3\)"):
+        figures.matrix(values, rows=["a"], columns=["c", "d", "e"], x="", y="", unit="")
+
+
+def test_a_slider_holds_every_frame_and_shows_the_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All pictures are in the page, each with its label, the last one visible; kept twice, files are equal."""
+    found: list[str] = []
+    for run in ("one", "two"):
+        frames = [figures.images([panel(title=title)], columns=1) for title in ("first", "second", "third")]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("IPython.display.display", lambda shown: found.append(shown.data))
+            labels, numbers = ["1 photon", "2 < 3", "9"], {"x": np.arange(3)}
+            figures.keep_slider(frames, labels, tmp_path / run, "c", "grow", numbers, alt="A ramp", text="so far:")
+    page = found[0]
+    assert re.findall(r'alt="([^"]*)"', page) == ["A ramp: 1 photon", "A ramp: 2 &lt; 3", "A ramp: 9"]
+    assert [" hidden" in picture for picture in re.findall(r"<img[^>]*>", page)] == [True, True, False]
+    assert "so far: <output>9</output>" in page
+    assert 'max="2" value="2"' in page
+    assert 'aria-valuetext="9"' in page
+    for k in (1, 2, 3):
+        first, second = ((tmp_path / run / "c/figures/grow" / f"{k:02d}.png").read_bytes() for run in ("one", "two"))
+        assert first == second
+        assert base64.b64encode(first).decode() in page
+    assert (tmp_path / "one/c/figures/grow.csv").read_text() == "x\n0\n1\n2\n"
+    with pytest.raises(ValueError, match="frames of grow: expected at least two, a label each, and numbers"):
+        figures.keep_slider(frames, ["1"], tmp_path, "c", "grow", numbers, alt="", text="")

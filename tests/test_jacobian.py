@@ -162,7 +162,7 @@ def test_modules_and_images_that_do_not_fit_are_refused() -> None:
         operator @ torch.full((1, 1, 4, 4), math.nan)
     with pytest.raises(ValueError, match="u: expected finite values"):
         operator.T @ torch.full((1, 1, 4, 4), math.inf)
-    with pytest.raises(ValueError, match=r"pixel \(row, column\): expected whole numbers, got \(1.5, 2\)"):
+    with pytest.raises(ValueError, match=r"pixel \(row, column\): expected two whole numbers, got \(1.5, 2\)"):
         operator.local_response((1.5, 2))  # type: ignore[arg-type]
 
 

@@ -9,14 +9,16 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "noisebook"
 LEVELS = {
     0: "_checks _paths _parameters _notebook _registry provenance claims",
-    1: "photons phantoms dicom ct jacobian inference metrics",
+    1: "photons phantoms dicom ct jacobian inference metrics archives _console",
     2: "datasets embedded weights figures training studies",
     3: "papers",
-    4: "chapters cli",
+    4: "chapters survey cli _weights_command",
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names.split()}
 BASE = ("_checks", "_paths")  # everything may import these, they import nothing of ours
-SIDEWAYS = {("cli", "chapters")}  # the command is the door to the runner
+SIDEWAYS = {
+    ("cli", part) for part in ("chapters", "survey", "_weights_command")
+}  # the command is the door to its parts
 DOORS = {"pydicom": "dicom", "gdcm": "dicom", "matplotlib": "figures", "bokeh": "figures"}
 DOORS["lightning_fabric"] = "training"
 

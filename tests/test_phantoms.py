@@ -94,3 +94,29 @@ def test_planes_and_lines_that_are_none_are_refused() -> None:
         thorax.slice_path(0.0, torch.zeros(1, 2), torch.tensor([[2.0, 0.0]]))
     with pytest.raises(ValueError, match="origins: expected finite values"):
         thorax.slice_path(0.0, torch.full((1, 2), float("inf")), torch.tensor([[1.0, 0.0]]))
+
+
+def test_opacities_are_added_to_the_same_anatomy() -> None:
+    """Without opacities a patient is unchanged; each of them makes lung denser by up to 550 HU."""
+    clean, ill = Thorax(3), Thorax(3, opacities=2)
+    change = ill.radiograph(pixels=48, spacing_mm=8.0) - clean.radiograph(pixels=48, spacing_mm=8.0)
+    assert float(change.min()) > -1e-9
+    assert 3 < float(change.max()) < 2 * 0.55 * 80
+    assert 0.01 < float((change > 0.1).double().mean()) < 0.5
+    torch.testing.assert_close(Thorax(3, opacities=0).image(0.0, pixels=64), clean.image(0.0, pixels=64))
+    with pytest.raises(ValueError, match="opacities: expected 0 or more, got -1"):
+        Thorax(3, opacities=-1)
+
+
+@pytest.mark.parametrize("source_mm", [600.0, 1800.0])
+def test_the_radiograph_leaves_out_no_ray(source_mm: float) -> None:
+    """Following only the rays near a body gives what all rays give, also for a source that is close."""
+    thorax = Thorax(4, opacities=1)
+    picture = thorax.radiograph(pixels=31, spacing_mm=13.0, source_mm=source_mm)
+    axis = (torch.arange(31, dtype=torch.float64) - 15) * 13.0
+    source = torch.tensor([0.0, source_mm - 250, 0.0], dtype=torch.float64)
+    bodies = dict(enumerate(zip(thorax._to_ball, thorax._centres, [1.0] * len(thorax._centres), strict=True)))
+    rays = torch.stack([torch.stack([x, torch.tensor(-250.0), -z]) for z in axis for x in axis]) - source
+    rays = rays / rays.norm(dim=-1, keepdim=True)
+    expected = thorax._path(bodies, source.expand_as(rays), rays).reshape(31, 31)
+    torch.testing.assert_close(picture, expected, rtol=0, atol=1e-9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from noisebook import weights
+from noisebook import archives, weights
 from noisebook.papers import regularity
 from noisebook.training import fit
 
@@ -216,6 +217,35 @@ def test_every_embedded_net_loads_and_denoises() -> None:
         image, truth = regularity.pairs(config.size, 16)
         output = regularity.apply(regularity.load(name), image)
         assert (output - truth).norm() < 0.5 * truth.norm(), name
+
+
+def cached(state: dict[str, torch.Tensor]) -> None:
+    """Put a state dict into the cache of fetched files, as the authors' net at s = 1 without decay."""
+    path = archives.place("regularity-published-s1-decay-0.0")
+    path.parent.mkdir(parents=True)
+    torch.save(state, path)
+    pin = {"size": path.stat().st_size, "md5": None, "sha256": archives.digest(path, "sha256")}
+    (archives.folder() / "checksums.json").write_text(json.dumps({path.relative_to(archives.folder()).as_posix(): pin}))
+
+
+def test_the_authors_file_becomes_their_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fetched state dict of the published shapes loads strictly; before it is there, the command to run is named."""
+    monkeypatch.setenv("NOISEBOOK_CACHE", str(tmp_path))
+    assert not regularity.are_published_here()
+    with pytest.raises(ValueError, match=r"noisebook weights fetch regularity-published-s1-decay-0\.0"):
+        regularity.published(1, 0.0)
+    state = regularity.UNet(1).state_dict()
+    cached(state)
+    for name, value in regularity.published(1, 0.0).state_dict().items():
+        torch.testing.assert_close(value, state[name], rtol=0, atol=0)
+
+
+def test_another_network_in_the_authors_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights of another width are told by their shapes."""
+    monkeypatch.setenv("NOISEBOOK_CACHE", str(tmp_path))
+    cached(regularity.UNet(1, 2).state_dict())
+    with pytest.raises(ValueError, match=r"\(4, 2, 3, 3\) for \(128, 64, 3, 3\)"):
+        regularity.published(1, 0.0)
 
 
 def test_an_unknown_family_is_refused(tmp_path: Path) -> None:

@@ -86,6 +86,13 @@ def test_a_finished_net_is_not_trained_again(tmp_path: Path) -> None:
     assert weight(again) == weight(first)
 
 
+def test_a_longer_training_is_not_taken_for_a_shorter(tmp_path: Path) -> None:
+    """Checkpoints of more epochs than asked for are refused: they hold another net than the one asked for."""
+    train(tmp_path, 3)
+    with pytest.raises(ValueError, match="checkpoints of at most 2 epochs, got 3"):
+        train(tmp_path, 2)
+
+
 def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path) -> None:
     """A truncated newest checkpoint is named in a warning, and training goes on from the one before, exactly."""
     straight, _ = train(tmp_path / "a", 4)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 import yaml
 from torch import nn
@@ -138,6 +139,17 @@ def test_registering_is_deterministic_and_replaces(net: Path) -> None:
     assert weights.metadata("net", net).config == {"sizes": [1, 2]}
 
 
+def test_embedding_measures_what_halving_changes(data: Path) -> None:
+    """A weight of 1 + 2^-12 is stored as 1: the outcome changes by 0.00024; file, entry and net hold the halved one."""
+    one = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(one.weight, 1 + 2**-12)
+    described = {name: value for name, value in FIELDS.items() if name != "file"}
+    entry = weights.embed("one", one, lambda net: net(torch.ones(3, 1)).detach(), "a unit", data=data, **described)
+    assert (entry.file, entry.precision) == ("one.safetensors", "float16")
+    assert entry.half_precision_change == "0.00024 a unit"
+    assert float(weights.load("one", data)["weight"]) == float(one.weight.detach()) == 1.0
+
+
 def test_register_refuses_what_the_check_would(data: Path) -> None:
     """A missing file, a foreign file, float16 without its change, an empty field, an odd config: errors, no entry."""
     with pytest.raises(ValueError, match=r"net\.safetensors: expected a weights file, got nothing there"):
@@ -253,6 +265,8 @@ EXTERNAL = dict.fromkeys(("record", "file", "size", "sha256", "md5", "embedded")
         ({"doi": "https://doi.org/10.1/2"}, "tcia: doi does not start with 10."),
         ({"sha256": "ABC"}, "tcia: sha256 is not 64 hexadecimal digits"),
         ({"md5": "12"}, "tcia: md5 is not 32 hexadecimal digits"),
+        ({"archive": "zenodo", "record": "10.5281/zenodo.1"}, "tcia: record is no number of Zenodo"),
+        ({"file": "../evil"}, r"tcia: file '\.\./evil' is no plain name"),
         ({"licence": ""}, "tcia: licence or citation is empty"),
         ({"embedded": "nothing"}, "tcia: embedded 'nothing' is not in the registry"),
         ({"archive": "package", "record": "no_such"}, "tcia: None of the installed no_such is missing"),
@@ -335,3 +349,15 @@ def test_the_model_card_tells_everything(net: Path) -> None:
     ):
         assert text in card
     assert "weights.load('net')" in card
+
+
+def test_halved_weights_are_those_of_a_half_precision_file(tmp_path: Path) -> None:
+    """What ``halved`` gives is what comes back from a file stored as float16; whole numbers stay as they are."""
+    state = network().state_dict()
+    stored = safetensors.torch.load_file(weights.save(state, tmp_path / "a.safetensors", half=True))
+    found = weights.halved(state)
+    assert found.keys() == stored.keys()
+    for name, value in found.items():
+        assert value.dtype == state[name].dtype
+        torch.testing.assert_close(value, stored[name].to(value.dtype), rtol=0, atol=0)
+    assert float(found["0.weight"].flatten()[0]) != float(state["0.weight"].flatten()[0])

@@ -6,7 +6,8 @@ Nothing heavy is imported here, so that the command refuses a mistyped word at o
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -47,6 +48,35 @@ def check_shape(name: str, array: Any, shape: Sequence[int | None]) -> None:
         raise error(name, f"shape {want}", f"shape {got}")
 
 
+def check_real(name: str, array: Any) -> None:
+    """Raise unless ``array`` is a numpy array of real numbers."""
+    dtype = getattr(array, "dtype", None)
+    if not hasattr(array, "astype") or getattr(dtype, "kind", "") not in "fiub":
+        got = type(array).__name__ + (f" of {dtype}" if dtype is not None else "")
+        raise error(name, "a numpy array of real numbers", got, "Convert it first.")
+
+
+def check_tensor(name: str, value: Any) -> None:
+    """Raise unless ``value`` is a tensor of floating numbers."""
+    if not hasattr(value, "is_floating_point"):
+        raise error(name, "a torch.Tensor", type(value).__name__, "Convert it: torch.as_tensor(array).")
+    if not value.is_floating_point():
+        raise error(name, "floating numbers", value.dtype, "Convert it: image.float().")
+
+
+@contextmanager
+def model_takes(image: torch.Tensor) -> Iterator[None]:
+    """Turn what torch raises where a model cannot take ``image`` into an error with the image's shape and dtype."""
+    try:
+        yield
+    except RuntimeError as problem:
+        text = str(problem).splitlines()[0] if str(problem) else type(problem).__name__
+        if "memory" in text:
+            raise
+        got = f"shape {tuple(image.shape)} of {image.dtype}"
+        raise error("image", "rank, channels and dtype that the model takes", got, f"Torch says: {text}") from problem
+
+
 def check_finite(name: str, array: np.ndarray | torch.Tensor) -> None:
     """Raise if ``array`` holds NaN or infinity; their number and the first place are named."""
     import numpy as np
@@ -66,8 +96,8 @@ def check_positive(name: str, value: float) -> None:
 
 def check_pixel(pixel: tuple[int, int], height: int, width: int) -> None:
     """Raise unless ``pixel`` = (row, column), whole numbers, lies inside an image of ``height`` x ``width``."""
+    if len(pixel) != 2 or not all(float(place).is_integer() for place in pixel):
+        raise error("pixel (row, column)", "two whole numbers", pixel)
     row, column = pixel
-    if row != int(row) or column != int(column):
-        raise error("pixel (row, column)", "whole numbers", pixel)
     if not (0 <= row < height and 0 <= column < width):
         raise error("pixel (row, column)", f"within 0..{height - 1} and 0..{width - 1}", pixel)

@@ -1,4 +1,4 @@
-"""Where things lie: notebooks, presets and data, in a clone or in an installed wheel, and the cache.
+"""Where things lie: notebooks, presets and data, in a clone or in an installed wheel, and the cache; and how to write.
 
 In a clone ``src/noisebook/notebooks`` and ``src/noisebook/data`` are links to the top-level folders; the
 wheel carries the same two folders as package data. Everything is therefore found beside this file.
@@ -27,3 +27,16 @@ def cache() -> Path:
     """The cache folder: ``NOISEBOOK_CACHE`` if set, else the platform's place for caches. Not created here."""
     chosen = os.environ.get("NOISEBOOK_CACHE")
     return Path(chosen).expanduser().resolve() if chosen else Path(platformdirs.user_cache_dir("noisebook"))
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file under another name in its folder, then rename it: who is killed leaves the old file or the new."""
+    work = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with work.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        work.replace(path)
+    finally:
+        work.unlink(missing_ok=True)

@@ -236,12 +236,20 @@ def run(
     return _finish(Run(out / f"{chapter}.ipynb", seconds, _peak_memory_gb()), done, partial, chosen, preset)
 
 
+def interrupted(results: Path) -> bool:
+    """Whether a folder of results is of a run that did not end; one that plain papermill made is not."""
+    return (results / LOG).is_file() and not (results / MARK).is_file()
+
+
 def clear(chapter: str, out: Path) -> None:
     """Remove what an earlier run of a chapter left in ``out``; a folder that no run made is left alone."""
     for name in (f"{chapter}.ipynb", f"{chapter}.failed.ipynb", f"{chapter}.partial.ipynb"):
         (out / name).unlink(missing_ok=True)
+    old = out / f".{chapter}.old"  # removed under another name: half a folder must not look like a run
+    shutil.rmtree(old, ignore_errors=True)
     if (out / chapter / LOG).is_file():
-        shutil.rmtree(out / chapter)
+        (out / chapter).rename(old)
+        shutil.rmtree(old)
 
 
 def _execute(
@@ -309,7 +317,7 @@ def _finish(run: Run, done: dict[str, Any], partial: Path, chosen: dict[str, obj
         encoding="utf-8",
     )
     mark = {"notebook": fingerprint(done), "parameters": chosen, "preset": preset}
-    (results / MARK).write_text(json.dumps(mark, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    _paths.write_whole(results / MARK, (json.dumps(mark, indent=1, sort_keys=True) + "\n").encode())
     return run
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from noisebook import _paths
 from noisebook._checks import error
 
 
@@ -95,7 +96,7 @@ def write(claims: Sequence[Claim], path: str | Path) -> None:
             record[bound] = record[bound] if math.isfinite(record[bound]) else None
         records.append(record | {"verdict": claim.verdict})
     text = json.dumps({"claims": records}, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    _paths.write_whole(Path(path), (text + "\n").encode())
 
 
 def read(path: str | Path) -> list[Claim]:
@@ -158,6 +159,20 @@ def totals(claims: Sequence[Claim]) -> dict[str, int]:
     """
     verdicts = [claim.verdict.split(" (")[0] for claim in claims]
     return {name: verdicts.count(name) for name in ("holds", "fails", "not tested")}
+
+
+def failures(claims: Sequence[Claim]) -> str:
+    """The claims that fail as a Markdown list: each with what was measured, and what would have supported it.
+
+    Args:
+        claims: Any number, with distinct ids.
+    """
+    lines = [
+        f"- **{claim.id}**: {claim.statement}: {_ours(claim)} where {_bound(claim)} was needed"
+        for claim in _sorted(claims)
+        if claim.verdict == "fails"
+    ]
+    return "\n".join(lines or ["No claim fails."]) + "\n"
 
 
 def _claim(record: dict[str, Any]) -> Claim:

@@ -6,15 +6,14 @@ Nothing heavy is imported before a command needs it, so that ``--help`` answers 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from noisebook import _paths, chapters
+from noisebook import _paths, _weights_command, chapters
 from noisebook._checks import check_one_of, error
+from noisebook._console import refusals, show
 
 if TYPE_CHECKING:
     from noisebook.studies import Study
@@ -32,9 +31,8 @@ First steps:
 
 app = typer.Typer(help=ABOUT, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 data_app = typer.Typer(help="The data: what is here, make the embedded ones, look at yours.", no_args_is_help=True)
-weights_app = typer.Typer(help="The trained networks that ship with the book.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-app.add_typer(weights_app, name="weights")
+app.add_typer(_weights_command.app, name="weights")
 
 # Typer keeps the lines of a help text as they are after a backspace (\b), so these docstrings are not raw strings.
 ChapterName = Annotated[str, typer.Argument(help="A chapter, as `noisebook list` names it.", show_default=False)]
@@ -43,16 +41,6 @@ ChapterName = Annotated[str, typer.Argument(help="A chapter, as `noisebook list`
 def main() -> None:
     """The entry point of the command."""
     app()
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """Turn a refused input into one line on standard error and exit status 2."""
-    try:
-        yield
-    except ValueError as refused:
-        typer.echo(f"noisebook: {refused}", err=True)
-        raise SystemExit(2) from None
 
 
 @app.command("list")
@@ -155,16 +143,24 @@ def train(
 @app.command()
 def studies(
     chapter: ChapterName,
+    name: Annotated[list[str] | None, typer.Option(help="Only this study; repeatable.")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda; recorded with the result.")] = "cpu",
     again: Annotated[bool, typer.Option("--again", help="Also those whose result still counts.")] = False,
 ) -> None:
-    """Run the long studies of a chapter whose committed results are missing or stale (in a clone); hours."""
+    """Run the long studies of a chapter whose committed results are missing or stale (in a clone); hours.
+
+    \b
+    noisebook studies linearized
+    noisebook studies regularity --name edges
+    """
     root = _clone("studies", "the results under data/studies, which are in the package")
     with refusals():
         from noisebook import studies as library
 
         found: tuple[Study, ...] = _paper(chapter, "STUDIES").STUDIES
-    for study in found:
+        for wanted in name or ():
+            check_one_of("study", wanted, tuple(study.name for study in found))
+    for study in [study for study in found if not name or study.name in name]:
         if not again and not library.stale(study):
             typer.echo(f"{chapter}/{study.name}: still counts")
             continue
@@ -190,37 +186,22 @@ def claims(
     from noisebook import claims as library
 
     for file in files:
+        if chapters.interrupted(file.parent):
+            typer.echo(f"## {file.parent.name}\n\nIts run did not end: noisebook run {file.parent.name}\n")
+            continue
         with refusals():
             typer.echo(f"## {file.parent.name}\n\n{library.markdown(library.read(file))}\n")
-
-
-@weights_app.command("list")
-def weights_list() -> None:
-    """Show the trained networks: chapter, size, licence, and the architecture of those that ship with the book."""
-    _show(lambda entry: "architecture" in entry or entry.get("kind") == "weights")
 
 
 @data_app.command("list")
 def data_list() -> None:
     """Show the data sets of the registry, and what the cache holds."""
-    _show(lambda entry: "architecture" not in entry and entry.get("kind") != "weights")
+    show(lambda entry: "architecture" not in entry and entry.get("kind") != "weights")
     cache = _paths.cache()
     typer.echo(f"cache: {cache}")
     for folder in sorted(path for path in (cache / "data").glob("*") if path.is_dir() and path.name[0] != "."):
         files = [file for file in folder.rglob("*") if file.is_file()]
         typer.echo(f"    {folder.name}: {len(files)} files, {sum(f.stat().st_size for f in files) / 1e6:.1f} MB")
-
-
-def _show(wanted: Callable[[dict[str, Any]], bool]) -> None:
-    """Print the entries of the registry that are ``wanted``."""
-    from noisebook import _registry
-
-    for name, entry in _registry.entries().items():
-        if wanted(entry):
-            size = f"{entry['size'] / 1e6:.2f} MB" if entry.get("size") else "size not stated"
-            typer.echo(f"{name}  ({entry['chapter']}, {size}, {entry.get('licence') or 'no licence stated'})")
-            if about := entry.get("architecture") or entry.get("citation"):
-                typer.echo(f"    {about}")
 
 
 @data_app.command("make")
@@ -232,7 +213,7 @@ def data_make(
 
     Chapters do it by themselves when they need it. The folder is printed.
     """
-    import shutil
+    import tempfile
 
     from noisebook import embedded
 
@@ -240,44 +221,33 @@ def data_make(
         chosen = embedded.named(recipe)
     present = _paths.cache() / "data" / chosen.id
     if again and present.is_dir():
-        shutil.rmtree(present)
-    typer.echo(embedded.embedded_ct(chosen, progress=sys.stderr.isatty()))
+        # under another name first: half a folder must not look like data
+        with refusals(), tempfile.TemporaryDirectory(dir=present.parent, prefix=f".{present.name}-") as old:
+            present.rename(Path(old) / "old")
+    with refusals():
+        typer.echo(embedded.embedded_ct(chosen, progress=sys.stderr.isatty()))
 
 
 @data_app.command("check")
-def data_check(path: Annotated[Path, typer.Argument(help="A DICOM file, or a folder of them.")]) -> None:
-    """Say what a file or folder of your own holds, and which chapter can use it.
+def data_check(
+    path: Annotated[Path, typer.Argument(help="A DICOM file, a folder, chest_xray, or counts: .tif, .npy, .npz.")],
+) -> None:
+    """Say what a file or folder of your own holds, what is left out and why, and which chapter can use it.
+
+    Every image is decoded; a chapter is named only if its own loader has read what it needs. If nothing can
+    be used, the status is 1.
 
     \b
+    noisebook data check LDCT-and-Projection-data
     noisebook data check LDCT-and-Projection-data/L248
+    noisebook data check counts.tif
+    noisebook data check chest_xray
     """
-    from noisebook import dicom
+    from noisebook import survey
 
     with refusals():
-        found = [("", (path,))] if path.is_file() else [(f" {s.description!r}", s.files) for s in dicom.scan(path)]
-    usable = 0
-    for name, files in found:
-        try:
-            images = dicom.read_series(files)
-        except ValueError as refused:
-            typer.echo(f"series{name} cannot be used: {refused}")
-            continue
-        usable += 1
-        shape = " x ".join(str(n) for n in images.hu.shape)
-        spacing = " x ".join(f"{mm:.3g}" for mm in images.spacing_mm)
-        typer.echo(f"CT series{name}: {shape} pixels (z, y, x) of {spacing} mm")
-    if not usable:
-        raise SystemExit(1)
-    typer.echo("The chapter linearized reads CT; see its parameters, then run it:")
-    typer.echo("    noisebook list linearized")
-    for parameter in _data_parameters("linearized"):
-        typer.echo(f"    noisebook run linearized -p {parameter}={path} --out results")
-
-
-def _data_parameters(chapter: str) -> list[str]:
-    """The parameters of a chapter that name a place on disk."""
-    known = chapters.parameters(chapter) if chapter in chapters.names() else {}
-    return [name for name in known if chapters.is_place(name)]
+        if not survey.survey(path, typer.echo):
+            raise SystemExit(1)
 
 
 def _paper(chapter: str, attribute: str) -> Any:

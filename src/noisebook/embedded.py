@@ -4,6 +4,9 @@ CT: `phantoms.Thorax` in a clinical fan beam at full and at quarter dose, recons
 the layout of the TCIA collection LDCT-and-Projection-data (doi 10.7937/9NPB-2637), so that the loader of the real
 archive reads it. The quarter dose keeps each photon of the full dose with probability 1/4: as in the collection, where
 noise was inserted, the two doses share noise. A third series, noise free, exists only because this is a simulation.
+
+Chest radiographs: the same anatomies without and with opacities, several views a patient, as JPEG in the layout of the
+archive of Kermany et al. 2018 (doi 10.17632/rscbjbr9sj).
 """
 
 from __future__ import annotations
@@ -13,15 +16,17 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from noisebook import _paths, ct, dicom, photons
-from noisebook._checks import check_one_of, check_positive
+from noisebook._checks import check_one_of, check_positive, error
 from noisebook.phantoms import Thorax
 
 VERSION = 2
@@ -149,15 +154,24 @@ def embedded_ct(recipe: CtRecipe = TEST, *, progress: bool = True) -> Path:
     Raises:
         OSError: If the cache cannot be written.
     """
-    final = _paths.cache() / "data" / recipe.id
+
+    def write(work: Path) -> None:
+        for patient in _bar(recipe.patients, "simulating CT patients", progress):
+            _write_patient(recipe, patient, work / "LDCT-and-Projection-data")
+
+    return _make(recipe.id, {"version": VERSION, **asdict(recipe)}, write)
+
+
+def _make(name: str, record: dict[str, object], write: Callable[[Path], None]) -> Path:
+    """The folder of that name in the cache, filled by ``write`` and renamed when whole, if it is not there yet."""
+    final = _paths.cache() / "data" / name
     if final.is_dir():
         return final
     final.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{recipe.id}-", dir=final.parent))
+    work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=final.parent))
     try:
-        for patient in _bar(recipe.patients, progress):
-            _write_patient(recipe, patient, work / "LDCT-and-Projection-data")
-        (work / "recipe.json").write_text(json.dumps({"version": VERSION, **asdict(recipe)}, indent=1) + "\n")
+        write(work)
+        (work / "recipe.json").write_text(json.dumps(record, indent=1) + "\n")
         os.chmod(work, 0o755)
         try:
             work.rename(final)
@@ -169,10 +183,10 @@ def embedded_ct(recipe: CtRecipe = TEST, *, progress: bool = True) -> Path:
     return final
 
 
-def _bar(patients: Iterable[int], progress: bool) -> Iterable[int]:
+def _bar(patients: Iterable[int], what: str, progress: bool) -> Iterable[int]:
     from tqdm import tqdm
 
-    return tqdm(patients, desc="simulating CT patients", disable=not progress, mininterval=1.0)
+    return tqdm(patients, desc=what, disable=not progress, mininterval=1.0)
 
 
 def _write_patient(recipe: CtRecipe, patient: int, root: Path) -> None:
@@ -189,3 +203,124 @@ def _write_patient(recipe: CtRecipe, patient: int, root: Path) -> None:
             description=f"{description} (simulated)",
             series_number=number,
         )
+
+
+XRAY_VERSION = 1
+"""As `VERSION`, of the radiographs."""
+_MARGIN = 16
+
+
+@dataclass(frozen=True)
+class XrayRecipe:
+    """What the embedded chest radiographs are made of.
+
+    Even patients are NORMAL, odd ones have PNEUMONIA: one to four opacities.
+
+    Args:
+        train: Numbers of the training patients, which are also the seeds of the anatomies.
+        val: Of those that parameters are chosen on.
+        test: Of those that are measured.
+        views: Radiographs of each patient: other distances, positions, exposures and quanta, the same anatomy.
+        pixels: Side of the images, which show 397 mm of the detector's plane, up to 4 % more or less.
+        photons: Expected unattenuated photons in a pixel of 3.1 x 3.1 mm.
+        noise_free: Without quanta, otherwise equal: the reference that only a simulation has.
+    """
+
+    train: tuple[int, ...] = tuple(range(1, 17))
+    val: tuple[int, ...] = tuple(range(1001, 1013))
+    test: tuple[int, ...] = tuple(range(2001, 2041))
+    views: int = 2
+    pixels: int = 128
+    photons: float = 1e5
+    noise_free: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("views", "pixels", "photons"):
+            check_positive(name, getattr(self, name))
+        patients = [*self.train, *self.val, *self.test]
+        if len(set(patients)) < len(patients):
+            raise error("patients", "each in one part, once", f"{len(patients) - len(set(patients))} twice")
+
+    @property
+    def id(self) -> str:
+        """The identity of the data: ``xray-`` and eight digits of a hash of the recipe."""
+        text = json.dumps([XRAY_VERSION, asdict(self)], sort_keys=True)
+        return "xray-" + hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+XRAY_TEST = XrayRecipe()
+"""52 patients to choose parameters on and to measure, beside 16 of the training patients."""
+XRAY_TRAIN = XrayRecipe(train=tuple(range(1, 337)), val=(), test=(), views=4)
+"""The 336 training patients: 1,344 images, as many as the archive's NORMAL part for training has, within 3."""
+XRAY_SMOKE = XrayRecipe(train=(1, 2), val=(1001, 1002), test=(2001, 2002), views=1, pixels=64, photons=4e5)
+"""Six images, for tests: seconds."""
+XRAY_RECIPES = {"test": XRAY_TEST, "train": XRAY_TRAIN, "smoke": XRAY_SMOKE}
+"""The recipes by the names that presets use."""
+
+
+def radiograph(recipe: XrayRecipe, patient: int, view: int) -> np.ndarray:
+    """One chest radiograph, (pixels, pixels) uint8, bright where much is absorbed.
+
+    Args:
+        recipe: Size and photons.
+        patient: The patient's number, odd with PNEUMONIA.
+        view: Counted from 0.
+    """
+    random = np.random.default_rng([patient, view, 0xC4E57])
+    opacities = int(np.random.default_rng([patient, 0x0AC]).integers(1, 5)) if patient % 2 else 0
+    pixels = recipe.pixels + 2 * (margin := max(1, _MARGIN * recipe.pixels // 256))
+    spacing_mm, source_mm = 397 / recipe.pixels * random.uniform(0.96, 1.04), random.uniform(1500, 2000)
+    path = _thorax(patient, opacities).radiograph(pixels=pixels, spacing_mm=spacing_mm, source_mm=source_mm)
+    row, column = random.integers(0, 2 * margin + 1, 2)
+    path = path[row : row + recipe.pixels, column : column + recipe.pixels]
+    expected = recipe.photons * (128 / recipe.pixels) ** 2 * random.uniform(0.7, 1.4)
+    low, width = random.uniform(0.4, 0.7), random.uniform(4.2, 4.8)
+    attenuation = path * ct.MU_WATER_PER_MM
+    if not recipe.noise_free:
+        generator = torch.Generator().manual_seed(patient * 100 + view)
+        counts = photons.poisson(expected * torch.exp(-attenuation), generator)
+        attenuation = -torch.log(counts.clamp(min=0.5) / expected)
+    grey: np.ndarray = (255 * (attenuation - low) / width).round().clamp(0, 255).to(torch.uint8).numpy()
+    return grey
+
+
+@lru_cache(1)
+def _thorax(patient: int, opacities: int) -> Thorax:
+    """Kept from one view to the next."""
+    return Thorax(patient, opacities)
+
+
+def embedded_xray(recipe: XrayRecipe = XRAY_TEST, *, progress: bool = True) -> Path:
+    """The folder of the embedded chest radiographs, simulated if it is not in the cache yet; see `embedded_ct`.
+
+    Every eighth patient's JPEG files are RGB, as some of the archive's are.
+
+    Args:
+        recipe: What to simulate: `XRAY_TEST`, `XRAY_TRAIN`, `XRAY_SMOKE` or your own.
+        progress: Show a progress bar.
+
+    Returns:
+        The folder that holds ``chest_xray``, under the cache.
+
+    Raises:
+        OSError: If the cache cannot be written.
+    """
+    parts = {patient: part for part in ("train", "val", "test") for patient in getattr(recipe, part)}
+
+    def write(work: Path) -> None:
+        for patient in _bar(parts, "simulating radiographs", progress):
+            _write_radiographs(recipe, patient, work / "chest_xray" / parts[patient])
+
+    return _make(recipe.id, {"version": XRAY_VERSION, **asdict(recipe)}, write)
+
+
+def _write_radiographs(recipe: XrayRecipe, patient: int, root: Path) -> None:
+    from PIL import Image
+
+    folder = root / ("PNEUMONIA" if patient % 2 else "NORMAL")
+    folder.mkdir(parents=True, exist_ok=True)
+    for view in range(recipe.views):
+        name = f"person{patient}_bacteria_{view + 1}" if patient % 2 else f"IM-{patient:04d}-{view + 1:04d}"
+        image = Image.fromarray(radiograph(recipe, patient, view))
+        image = image.convert("RGB") if patient % 8 == 0 else image
+        image.save(folder / f"{name}.jpeg", quality=95)

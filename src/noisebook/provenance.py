@@ -120,7 +120,7 @@ def write_results(stamp: Stamp, values: dict[str, Any], path: str | Path) -> Non
         text = json.dumps({"provenance": stamp.as_dict(), "values": values}, indent=1, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as problem:
         raise error("values", "finite numbers, strings, lists and dictionaries", problem) from None
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    _paths.write_whole(Path(path), (text + "\n").encode())
 
 
 def commit() -> str:

@@ -14,7 +14,7 @@ import hashlib
 import inspect
 import json
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,7 @@ def make(study: Study, folder: Path, device: str = "cpu", root: Path = ROOT, reg
     result = write(arrays, root / study.chapter / study.name)
     record = expected | {"device": device, "result": result.name, "sha256": _sha256(result)}
     record["arrays"] = {name: {"dtype": str(a.dtype), "shape": list(a.shape)} for name, a in arrays.items()}
-    _record_file(study, root).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    _paths.write_whole(_record_file(study, root), (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
     return result
 
 
@@ -200,3 +200,19 @@ def _record_file(study: Study, root: Path) -> Path:
 
 def _sha256(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def by_seed(rows: Mapping[str, np.ndarray], quantity: str, **where: float) -> np.ndarray:
+    """A quantity of the rows that have given values in other columns, one value a seed, in the order of the seeds.
+
+    Args:
+        rows: The result of a study with one row a seed and circumstance: ``seed``, ``quantity`` and more, (N,) each.
+        quantity: A column.
+        where: Values of other columns that are asked for.
+    """
+    chosen = np.ones(len(rows["seed"]), bool)
+    for name, value in where.items():
+        chosen &= np.asarray(rows[name]) == value
+    order = np.argsort(np.asarray(rows["seed"])[chosen], kind="stable")
+    values: np.ndarray = np.asarray(rows[quantity])[chosen][order]
+    return values

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from noisebook import _paths
 from noisebook._checks import check_positive, error
 
 Log = list[dict[str, float]]
@@ -76,14 +77,17 @@ def fit(
         The means of what the step returned, one dictionary an epoch.
 
     Raises:
-        ValueError: If ``epochs`` or ``keep`` is not positive, or the checkpoint is of another trainee.
+        ValueError: If ``epochs`` or ``keep`` is not positive, or the checkpoint is of another trainee or a longer
+            training.
         FloatingPointError: If a logged value is not finite; the last whole epoch stays on disk.
     """
     check_positive("epochs", epochs)
     check_positive("keep", keep)
     folder.mkdir(parents=True, exist_ok=True)
     done, log = _resume(trainee, folder)
-    if done >= epochs:
+    if done > epochs:
+        raise error(f"{folder}", f"checkpoints of at most {epochs} epochs", done, "Ask for more, or use a new folder.")
+    if done == epochs:
         return log
     fabric = make_fabric(device)
     fabric.launch()
@@ -146,8 +150,8 @@ def _save(trainee: Trainee, folder: Path, epoch: int, log: Log, keep: int) -> No
         torch.save({"epoch": epoch, "log": log, "states": states}, stream)
         stream.flush()
         os.fsync(stream.fileno())
+    _paths.write_whole(folder / "log.json", (json.dumps(log, indent=1) + "\n").encode())
     partial.replace(final)
-    (folder / "log.json").write_text(json.dumps(log, indent=1) + "\n")
     for old in sorted(folder.glob("checkpoint-*.pt"))[:-keep]:
         old.unlink()
 

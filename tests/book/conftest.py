@@ -38,7 +38,7 @@ def title() -> ModuleType:
 
 @pytest.fixture(scope="session")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The results of a tiny chapter that stands in for ``linearized``."""
+    """The results of a tiny chapter that stands in for every chapter."""
     return tiny.run(tmp_path_factory.mktemp("tiny"))
 
 

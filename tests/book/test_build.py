@@ -15,7 +15,7 @@ import tiny
 import yaml
 
 from noisebook import claims
-from noisebook.embedded import CtRecipe
+from noisebook.embedded import CtRecipe, XrayRecipe
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -201,9 +201,45 @@ def test_a_failed_build_is_not_remembered(build: ModuleType, tmp_path: Path, mon
     assert not memory.exists()
 
 
+def test_a_killed_build_is_not_gone_on_with(build: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an interrupted build left is removed before the next one; what a finished one left is kept."""
+    page = tmp_path / "_build" / "html" / "index.html"
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        page.parent.mkdir(parents=True)
+        page.write_text("<html><bo")
+        raise KeyboardInterrupt
+
+    def finished(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        seen.append(page.exists())
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text("<html></html>")
+        return subprocess.CompletedProcess(command, 0)
+
+    seen: list[bool] = []
+    monkeypatch.setattr(build.subprocess, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build.render(tmp_path / "stage", tmp_path)
+    monkeypatch.setattr(build.subprocess, "run", finished)
+    for _ in range(2):
+        build.render(tmp_path / "stage", tmp_path)
+    assert seen == [False, True]
+
+
 def test_every_module_has_a_page(build: ModuleType) -> None:
     """The reference has a page for each public module, with its first words; private modules have none."""
     names = build.modules()
     assert {"claims", "jacobian", "dicom", "papers"} <= set(names)
     assert not [name for name in names if name.startswith("_") or "._" in name]
     assert all(len(text) > 10 for text in names.values())
+
+
+def test_the_card_of_radiographs_follows_the_recipe(
+    build: ModuleType, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another recipe gives other identities, subjects and views on the card."""
+    monkeypatch.setattr(build.embedded, "XRAY_TEST", XrayRecipe(train=(1,), val=(2, 3), test=(4, 5, 6), views=7))
+    card = build.Inserts(ROOT, results, []).xray_data()
+    assert "| subjects in train, val, test | 1, 2, 3 | 336, 0, 0 |" in card
+    assert "| views a subject | 7 | 4 |" in card
+    assert "128 × 128 pixels" in card

@@ -1,10 +1,10 @@
-"""A chapter of five cells that stands in for the real one, run by the real runner, and the book that is built of it."""
+"""A chapter of five cells that stands in for the real ones, run by the real runner, and the book made of it."""
 
 from __future__ import annotations
 
 import json
+import re
 import textwrap
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,28 +55,31 @@ def _cell(kind: str, source: str, number: int, **metadata: Any) -> dict[str, Any
     return cell | ({"outputs": [], "execution_count": None} if kind == "code" else {})
 
 
-def notebook() -> dict[str, Any]:
-    """The chapter, not executed."""
+def notebook(name: str = "linearized") -> dict[str, Any]:
+    """A chapter of that name, not executed; only ``linearized`` has claims."""
+    code = RUN if name == "linearized" else re.sub(r"write\(\[.*\],", "write([],", RUN, flags=re.DOTALL)
     alt = {"mystnb": {"image": {"alt": "A straight line from the lower left corner to the upper right one"}}}
     cells = [
         _cell("markdown", INTRO, 0),
         _cell("code", 'out = "."', 1, tags=["parameters"]),
-        _cell("code", RUN, 2, tags=["hide-input"]),
-        _cell("markdown", "## The line\n\nA straight line ([its numbers](linearized/figures/line.csv)).", 3),
-        _cell("code", FIGURE, 4, **alt),
+        _cell("code", code.replace("linearized", name), 2, tags=["hide-input"]),
+        _cell("markdown", f"## The line\n\nA straight line ([its numbers]({name}/figures/line.csv)).", 3),
+        _cell("code", FIGURE.replace("linearized", name), 4, **alt),
     ]
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     return {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
 
 
-def run(folder: Path, content: Mapping[str, Any] | None = None) -> Path:
-    """Run the tiny chapter as ``linearized``; returns the folder of its results."""
+def run(folder: Path) -> Path:
+    """Run the tiny chapter under the name of every chapter of the book; returns the folder of its results."""
     notebooks = folder / "notebooks"
     (notebooks / "presets").mkdir(parents=True)
-    (notebooks / "linearized.ipynb").write_text(json.dumps(content or notebook()), encoding="utf-8")
-    (notebooks / "presets" / "linearized-book.yaml").write_text("{}\n", encoding="utf-8")
+    toc = (Path(__file__).parents[2] / "_toc.yml").read_text(encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_paths, "NOTEBOOKS", notebooks)
         patch.setattr(_paths, "PRESETS", notebooks / "presets")
-        chapters.run("linearized", out=folder / "results")
+        for name in re.findall(r"notebooks/(\w+)", toc):
+            (notebooks / f"{name}.ipynb").write_text(json.dumps(notebook(name)), encoding="utf-8")
+            (notebooks / "presets" / f"{name}-book.yaml").write_text("{}\n", encoding="utf-8")
+            chapters.run(name, out=folder / "results")
     return folder / "results"

@@ -1,147 +1,131 @@
-"""Read CT series: headers, the checks that HU and mm need, pixels.
-
-The standard's terms are those of DICOM PS3.3, sections C.7.6.2 (Image Plane) and C.8.2.1 (CT Image).
-"""
+"""Read CT series: which files belong together, the checks that a stack needs, and the stack."""
 
 from __future__ import annotations
 
 import itertools
-import logging
-import re
+import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.dataset import Dataset
 
-from noisebook._checks import check_shape, error
+from noisebook._checks import error
 
-PADDING_HU = -1024.0
-"""What pixels outside the field of view are set to: the lowest value of a 12-bit CT image."""
-VOID_HU = -1500.0
-"""No reconstruction of matter goes below this; scanners write -2000 or -3024 outside the field of view."""
+from ._header import Header, checked, has_magic, read
+from ._pixels import images
+
 EXAMPLE = "J2K_pixelrep_mismatch.dcm"
-REQUIRED = {
-    "ImagePositionPatient": 3,
-    "ImageOrientationPatient": 6,
-    "PixelSpacing": 2,
-    "RescaleSlope": 1,
-    "RescaleIntercept": 1,
-}
-NUMBERS = (
-    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", *REQUIRED, "SpacingBetweenSlices", "SliceThickness"),
-    *("PixelPaddingValue", "PixelPaddingRangeLimit", "WindowCenter", "WindowWidth"),
-)
+SUFFIXES = (".dcm", ".ima")
+"""Files so named ought to be DICOM: where they are not, they are damaged."""
+UNEVEN_MM = 0.1
+TILT_DEG = 0.1
+Place = str | Path | Sequence[str | Path]
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """CT images of one series.
+    """CT images of one series; nothing of the header that identifies a patient is kept.
 
     Attributes:
         hu: ``(Z, Y, X)`` float32, Hounsfield units; Z ascends along the slice normal. Padding is ``PADDING_HU``.
         spacing_mm: ``(z, y, x)`` distance of neighbouring pixel centres, mm. z is the median over the slices; of a
             single slice it is SpacingBetweenSlices, else SliceThickness, else NaN.
         positions_mm: ``(Z,)`` float64, position of each slice along the slice normal, mm.
-        description: SeriesDescription ("" if absent).
-        patient: PatientID ("" if absent). Only for splitting patients into sets: it must not be printed, plotted or
-            stored, and is therefore left out of ``repr``.
+        description: SeriesDescription; "" if absent, or if it repeats what identifies the patient.
         window: (centre, width) of the display window in HU, the first one in the file, or None.
+        faults: What forbids to take the stack for a volume: uneven spacing, gantry tilt, with their numbers.
+        skipped: How many files of the folder are not in the series, by reason.
     """
 
     hu: np.ndarray
     spacing_mm: tuple[float, float, float]
     positions_mm: np.ndarray
     description: str = ""
-    patient: str = field(default="", repr=False)
     window: tuple[float, float] | None = None
+    faults: tuple[str, ...] = ()
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class SeriesFiles:
-    """The files of one series, known from their headers alone.
+    """The files of one CT series, known from their headers alone.
 
     Attributes:
-        uid: SeriesInstanceUID ("" if absent).
-        description: SeriesDescription ("" if absent).
-        patient: PatientID ("" if absent); not to be printed, see ``Series``.
-        modality: such as ``CT``.
-        files: paths sorted by name (``read_series`` sorts the slices).
+        description: As in ``Series``.
+        files: Paths sorted by name (``read_series`` sorts the slices).
+        images: How many images they hold.
     """
 
-    uid: str = field(repr=False)
     description: str
-    patient: str = field(repr=False)
-    modality: str
     files: tuple[Path, ...]
+    images: int
 
 
 @dataclass(frozen=True)
-class _Header:
-    """What this module needs of one file's header."""
+class Contents:
+    """What a folder holds, known from the headers alone.
 
-    path: Path
-    uid: str
-    description: str
-    patient: str
-    modality: str
-    syntax: str
-    numbers: dict[str, tuple[float, ...]]  # by keyword of NUMBERS; empty where the element is absent or empty
+    Attributes:
+        series: The CT series, sorted by the path of their first file.
+        skipped: How many other files there are, by reason: not DICOM, DICOMDIR, localizer, another modality or object.
+        damaged: The errors of the files that ought to be DICOM and have no readable header: a slice of any series may
+            be among them.
+    """
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """(rows, columns); zeros where there is no image."""
-        return int(sum(self.numbers["Rows"])), int(sum(self.numbers["Columns"]))
+    series: tuple[SeriesFiles, ...]
+    skipped: Mapping[str, int]
+    damaged: tuple[ValueError, ...] = ()
 
-    @property
-    def normal(self) -> np.ndarray:
-        """The slice normal, a unit vector in patient coordinates."""
-        row, column = np.reshape(self.numbers["ImageOrientationPatient"], (2, 3))
-        return np.cross(row, column)
-
-    @property
-    def z_mm(self) -> float:
-        """Position along the slice normal, mm."""
-        return float(self.normal @ self.numbers["ImagePositionPatient"])
+    def __str__(self) -> str:
+        """The skipped files in words, such as ``2 localizer, 1 DICOMDIR``."""
+        return ", ".join(f"{count} {reason}" for reason, count in sorted(self.skipped.items()))
 
 
-def read_series(path: str | Path | Sequence[str | Path]) -> Series:
+def read_series(path: Place, *, series: int | None = None) -> Series:
     """Read one CT series.
 
     Args:
-        path: A folder that holds the files of one series (in subfolders too), or the files themselves. In a folder,
-            files that are not DICOM and DICOMDIR are left out; among files given by name they are errors.
+        path: A folder that holds the series (in subfolders too), or the files themselves. In a folder, what is no CT
+            image is left out and counted in ``skipped``; among files given by name it is an error.
+        series: Which one of several in a folder, from 1, in the order of `scan`.
 
     Returns:
-        The series, slices sorted along the slice normal.
+        The series, slices sorted along the slice normal. A gantry tilt and uneven spacing are warned of.
 
     Raises:
-        ValueError: Folder missing or empty; a file that is not DICOM, truncated, without pixels, undecodable, not a
-            single-frame CT image or without slope, intercept, position, orientation or spacing; several series;
+        ValueError: Folder missing, empty or without CT images; a file that is not DICOM, truncated, without pixels,
+            undecodable, or without slope, intercept, position, orientation or spacing; several series and none chosen;
             slices of mixed size, spacing or orientation, or two at one position.
     """
-    headers = [_checked(_header(file)) for file in _files(path)]
-    uids = {header.uid for header in headers}
-    if len(uids) > 1:
-        remedy = "List them with noisebook.dicom.scan(folder) and read the files of one."
-        raise error(_name(path), "the files of one series", f"{len(uids)} series", remedy)
-    headers.sort(key=lambda header: header.z_mm)
-    _check_agreement(headers)
-    first = headers[0]
-    image = _hu(first)  # before the allocation: a damaged header may claim any size
-    hu = np.empty((len(headers), *image.shape), np.float32)
-    hu[0] = image
-    for k, header in enumerate(headers[1:], 1):
-        hu[k] = _hu(header)
-    positions = np.array([header.z_mm for header in headers])
-    y, x = first.numbers["PixelSpacing"]
-    centre, width = first.numbers["WindowCenter"], first.numbers["WindowWidth"]
-    window = (centre[0], width[0]) if centre and width else None
-    return Series(hu, (_slice_spacing(positions, first), y, x), positions, first.description, first.patient, window)
+    stack = _stack(path, series)
+    for fault in stack.faults:
+        warnings.warn(f"{fault}: not a volume", stacklevel=2)
+    return stack
+
+
+def read_volume(path: Place, *, series: int | None = None) -> Series:
+    """Read one CT series for use in three dimensions: as `read_series`, but a tilt or uneven spacing is an error.
+
+    Args:
+        path: As for `read_series`.
+        series: As for `read_series`.
+
+    Returns:
+        The series, of two slices or more.
+
+    Raises:
+        ValueError: As for `read_series`; a single slice, uneven spacing, a gantry tilt.
+    """
+    stack = _stack(path, series)
+    faults = stack.faults if len(stack.hu) > 1 else ("a single slice",)
+    if faults:
+        remedy = "Resample it to an even grid first, or use its slices one by one: read_series."
+        raise error(_name(path), "a volume: evenly spaced slices, no gantry tilt", "; ".join(faults), remedy)
+    return stack
 
 
 def read_slice(path: str | Path) -> Series:
@@ -154,31 +138,28 @@ def read_slice(path: str | Path) -> Series:
         The series with Z = 1.
 
     Raises:
-        ValueError: As for ``read_series``.
+        ValueError: As for ``read_series``; several frames.
     """
+    headers = read(Path(path))
+    if len(headers) > 1 and not headers[0].reason:
+        raise error(str(path), "one image", f"{len(headers)} frames", "Read them with read_series([file]).")
     return read_series([path])
 
 
-def scan(folder: str | Path) -> list[SeriesFiles]:
-    """Tell the series in a folder and its subfolders apart, from the headers alone.
+def scan(folder: str | Path) -> Contents:
+    """Tell the CT series in a folder and its subfolders apart, from the headers alone.
 
     Args:
-        folder: Any folder. Files that are not DICOM and DICOMDIR are left out.
-
-    Returns:
-        One entry a series, of any modality, sorted by the path of its first file.
+        folder: Any folder.
 
     Raises:
-        ValueError: Folder missing, or without a DICOM file; a header that cannot be read.
+        ValueError: Folder missing, or without a DICOM file.
     """
-    groups: dict[str, list[_Header]] = {}
-    for file in _files(folder):
-        header = _header(file)
-        groups.setdefault(header.uid, []).append(header)
-    return [
-        SeriesFiles(uid, group[0].description, group[0].patient, group[0].modality, tuple(h.path for h in group))
-        for uid, group in groups.items()
-    ]
+    groups, skipped, damaged = _gather(folder)
+    found = tuple(
+        SeriesFiles(group[0].description, tuple(dict.fromkeys(h.path for h in group)), len(group)) for group in groups
+    )
+    return Contents(found, skipped, tuple(damaged))
 
 
 def shipped_example() -> Path:
@@ -201,143 +182,168 @@ def shipped_example() -> Path:
     return path
 
 
-def _name(path: str | Path | Sequence[str | Path]) -> str:
+def _name(path: Place) -> str:
     return str(path) if isinstance(path, str | Path) else f"{len(path)} files"
 
 
-def _files(path: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The files to read: those given, or the DICOM files of a folder, sorted."""
-    if not isinstance(path, str | Path):
-        if not path:
-            raise error("files", "at least one file", "none")
-        return [Path(file) for file in path]
-    folder = Path(path)
+def _gather(folder: str | Path) -> tuple[list[list[Header]], dict[str, int], list[ValueError]]:
+    """The CT images below a folder by series, the count of other files by reason, and the errors of damaged headers."""
+    folder = Path(folder)
     if not folder.is_dir():
         got = "a file" if folder.exists() else "nothing there"
         raise error(str(folder), "a folder", got, "Check the path; read one file with read_slice.")
-    files = [f for f in sorted(folder.rglob("*")) if f.is_file() and f.name != "DICOMDIR" and _has_magic(f)]
-    if not files:
-        raise error(str(folder), "DICOM files", "a folder without any", "Check the path and that the download ended.")
-    return files
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    groups: dict[object, list[Header]] = {}
+    skipped: Counter[str] = Counter()
+    damaged = []
+    for file in files:
+        try:
+            if not has_magic(file) and (file.suffix.lower() not in SUFFIXES or file.name.startswith(".")):
+                skipped["not DICOM"] += 1
+                continue
+            headers = read(file)
+            if headers[0].cut:
+                checked(headers[0])
+        except ValueError as problem:
+            damaged.append(problem)
+            continue
+        if headers[0].reason:
+            skipped[headers[0].reason] += 1
+        else:
+            groups.setdefault(headers[0].key, []).extend(headers)
+    if skipped["not DICOM"] == len(files):
+        remedy = "Check the path and that the download ended."
+        raise error(str(folder), "DICOM files", "a folder without any", remedy)
+    return list(groups.values()), dict(skipped), damaged
 
 
-def _has_magic(file: Path) -> bool:
-    with file.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
+def _choose(path: Place, series: int | None) -> tuple[list[Header], dict[str, int]]:
+    """The images of the one series that is meant, and what else the folder holds."""
+    if not isinstance(path, str | Path):
+        if not path:
+            raise error("files", "at least one file", "none")
+        headers = [header for file in path for header in read(Path(file))]
+        groups = _by_series([checked(header) for header in headers])
+        skipped: dict[str, int] = {}
+    else:
+        groups, skipped, damaged = _gather(path)
+        if damaged:
+            raise damaged[0]
+    if not groups:
+        got = str(Contents((), skipped))
+        raise error(_name(path), "CT images", got, "Pass the folder of a CT series.")
+    if series is None and len(groups) == 1:
+        return groups[0], skipped
+    if series is None or not 1 <= series <= len(groups):
+        listed = "; ".join(f"{k}: {_told(group)}" for k, group in enumerate(groups, 1))
+        got = f"{len(groups)} series" if series is None else f"series={series}"
+        remedy = f"Choose one by its number, such as series=1, or pass its files. They are {listed}."
+        raise error(_name(path), "the files of one series", got, remedy)
+    others = sum(len({h.path for h in group}) for group in groups) - len({h.path for h in groups[series - 1]})
+    return groups[series - 1], skipped | ({"of another series": others} if others else {})
 
 
-@contextmanager
-def _door(path: Path, expected: str, remedy: str) -> Iterator[None]:
-    """Turn what pydicom, GDCM or Pillow raise, warn or log into one error of ours: their texts may quote the header."""
-    log = logging.getLogger("pydicom")
-    level = log.level
-    log.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except Exception as problem:
-        raise error(str(path), expected, f"{type(problem).__name__} while reading it", remedy) from None
-    finally:
-        log.setLevel(level)
+def _by_series(headers: list[Header]) -> list[list[Header]]:
+    groups: dict[object, list[Header]] = {}
+    for header in headers:
+        groups.setdefault(header.key, []).append(header)
+    return list(groups.values())
 
 
-def _header(path: Path) -> _Header:
-    if not path.is_file():
-        raise error(str(path), "a DICOM file", "a folder" if path.is_dir() else "nothing there", "Check the path.")
-    if not _has_magic(path):
-        size = path.stat().st_size
-        raise error(str(path), "a DICOM file (DICM at byte 128)", f"{size} bytes without it", "Is it a DICOM export?")
-    with _door(path, "a readable DICOM header", "The file is damaged or cut short: fetch or export it again."):
-        ds = pydicom.dcmread(path, stop_before_pixels=True)
-        return _Header(
-            path=path,
-            uid=str(ds.get("SeriesInstanceUID") or ""),
-            description=str(ds.get("SeriesDescription") or "").strip(),
-            patient=str(ds.get("PatientID") or "").strip(),
-            modality=str(ds.get("Modality") or "").strip(),
-            syntax=getattr(ds.file_meta.get("TransferSyntaxUID"), "name", "no transfer syntax"),
-            numbers={keyword: _floats(ds, keyword) for keyword in NUMBERS},
-        )
+def _told(group: list[Header]) -> str:
+    """A series in words, for a list to choose from."""
+    first = group[0]
+    size = " x ".join(map(str, first.size))
+    return f"{first.description!r}, {len(group)} of {size} pixels, in {first.path}"
 
 
-def _floats(ds: Dataset, keyword: str) -> tuple[float, ...]:
-    value = ds.get(keyword)
-    if value is None or value == "":
-        return ()
-    values = value if isinstance(value, Iterable) and not isinstance(value, str | bytes) else [value]
-    return tuple(float(v) for v in values)
+def _stack(path: Place, series: int | None) -> Series:
+    """The series that is meant; its faults are kept, not told."""
+    chosen, skipped = _choose(path, series)
+    headers = sorted((checked(header) for header in chosen), key=lambda header: header.z_mm)
+    _check_agreement(headers)
+    first = headers[0]
+    positions = np.array([header.z_mm for header in headers])
+    y, x = first.numbers["PixelSpacing"]
+    centre, width = first.numbers["WindowCenter"], first.numbers["WindowWidth"]
+    return Series(
+        hu=_decoded(headers),
+        spacing_mm=(_slice_spacing(positions, first), y, x),
+        positions_mm=positions,
+        description=first.description,
+        window=(centre[0], width[0]) if centre and width else None,
+        faults=tuple(fault for fault in (_uneven(positions), _tilted(headers)) if fault),
+        skipped=skipped,
+    )
 
 
-def _checked(header: _Header) -> _Header:
-    """Raise unless the header is that of a single-frame CT image with everything that HU and mm need."""
-    name, numbers, remedy = str(header.path), header.numbers, "Export the original images again."
-    if header.modality != "CT":
-        got = header.modality if re.fullmatch(r"[A-Z_]{1,16}", header.modality) else "none, or not a modality"
-        raise error(name, "modality CT", got, "Leave this file out, or pass another series.")
-    if 0 in header.size:
-        raise error(name, "an image (Rows, Columns)", "a header without", "It is another object, or cut short.")
-    if numbers["NumberOfFrames"] not in ((), (1.0,)) or numbers["SamplesPerPixel"] != (1.0,):
-        got = f"{numbers['NumberOfFrames'] or (1.0,)} frames of {numbers['SamplesPerPixel']} samples"
-        raise error(name, "one frame of one sample a pixel", got, "Export it as single-frame CT images.")
-    for keyword, length in REQUIRED.items():
-        if len(numbers[keyword]) != length or not np.isfinite(numbers[keyword]).all():
-            got = ", ".join(f"{v:g}" for v in numbers[keyword]) or "none"
-            text = f"Without it neither HU nor mm are known. {remedy}"
-            raise error(name, f"{keyword} of {length} finite number{'s' * (length > 1)}", got, text)
-    if numbers["RescaleSlope"] == (0.0,):
-        raise error(name, "RescaleSlope other than zero", "0", remedy)
-    if min(numbers["PixelSpacing"]) <= 0:
-        raise error(name, "PixelSpacing above zero", numbers["PixelSpacing"], remedy)
-    if not 0.99 < np.linalg.norm(header.normal) < 1.01:
-        got = str(numbers["ImageOrientationPatient"])
-        raise error(name, "ImageOrientationPatient of two orthogonal unit vectors", got, remedy)
-    return header
+def _decoded(headers: list[Header]) -> np.ndarray:
+    """The stack ``(Z, Y, X)`` float32, HU, of images in their order; each file is opened once."""
+    places: dict[Path, list[int]] = {}
+    for k, header in enumerate(headers):
+        places.setdefault(header.path, []).append(k)
+    hu: np.ndarray | None = None
+    order = [k for slots in places.values() for k in slots]
+    for k, image in zip(order, images([headers[k] for k in slots] for slots in places.values()), strict=True):
+        if hu is None:  # after a first image was decoded: a damaged header may claim any size
+            _check_memory(headers, image)
+            hu = np.empty((len(headers), *image.shape), np.float32)
+        hu[k] = image
+    assert hu is not None  # there is at least one image
+    return hu
 
 
-def _check_agreement(headers: list[_Header]) -> None:
+def _check_memory(headers: list[Header], image: np.ndarray) -> None:
+    """Raise if the stack is larger than this machine's memory: frames that compress to nothing may be many."""
+    wanted, memory = len(headers) * image.nbytes, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if wanted > memory:
+        got = f"{len(headers)} images of {wanted / 1e9:.3g} GB in all"
+        expected = f"a series that fits into {memory / 1e9:.3g} GB of memory"
+        raise error(str(headers[0].path), expected, got, "Pass the files of a part of it.")
+
+
+def _check_agreement(headers: list[Header]) -> None:
     """Raise unless all slices (sorted by position) have one size, spacing and orientation, and distinct positions."""
     first = headers[0]
     for before, header in itertools.pairwise(headers):
-        name = str(header.path)
         for keyword in ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient"):
             ours, other = header.numbers[keyword], first.numbers[keyword]
             if not np.allclose(ours, other, rtol=0, atol=1e-3):
                 remedy = "Images of several kinds lie in one series: pass the files of one kind."
-                raise error(name, f"{keyword} {other} as in {first.path.name}", ours, remedy)
+                raise error(header.name, f"{keyword} {other} as in {Path(first.name).name}", ours, remedy)
         if header.z_mm - before.z_mm < 1e-3:
-            got = f"{header.z_mm:g} mm, where {before.path.name} lies already"
-            raise error(name, "a slice position of its own", got, "Copies or several phases: pass the files of one.")
+            got = f"{header.z_mm:g} mm, where {Path(before.name).name} lies already"
+            raise error(header.name, "a slice position of its own", got, "Copies or several phases: pass one's files.")
 
 
-def _slice_spacing(positions: np.ndarray, header: _Header) -> float:
-    """Median distance of the slices, mm; warns with the numbers where it is uneven by more than 0.1 mm."""
+def _slice_spacing(positions: np.ndarray, header: Header) -> float:
+    """Median distance of the slices, mm."""
     if len(positions) == 1:
         return (header.numbers["SpacingBetweenSlices"] + header.numbers["SliceThickness"] + (float("nan"),))[0]
+    return float(np.median(np.diff(positions)))
+
+
+def _uneven(positions: np.ndarray) -> str:
+    """The numbers of an uneven spacing; empty if it is even."""
     gaps = np.diff(positions)
-    median = float(np.median(gaps))
-    if np.abs(gaps - median).max() > 0.1:
-        text = f"slices are unevenly spaced: {gaps.min():.2f} to {gaps.max():.2f} mm, median {median:.2f} mm"
-        warnings.warn(text, stacklevel=3)
-    return median
+    if len(gaps) < 2 or np.abs(gaps - np.median(gaps)).max() <= UNEVEN_MM:
+        return ""
+    return f"slices are unevenly spaced: {gaps.min():.2f} to {gaps.max():.2f} mm, median {np.median(gaps):.2f} mm"
 
 
-def _hu(header: _Header) -> np.ndarray:
-    """Decode one image, ``(Y, X)`` float32 in HU, padding set to ``PADDING_HU``."""
-    remedy = "Fetch or export the file again; it may be damaged, or its syntax have no decoder here."
-    with _door(header.path, f"decodable pixels ({header.syntax})", remedy):
-        ds = pydicom.dcmread(header.path)
-        found = len(ds.PixelData) if "PixelData" in ds else 0
-        needed = 1 if ds.file_meta.TransferSyntaxUID.is_compressed else ds.BitsAllocated // 8 * ds.Rows * ds.Columns
-        stored = ds.pixel_array if found >= needed else None
-    if stored is None:
-        got = f"{found} (the file is cut short)"
-        raise error(str(header.path), f"{needed} bytes of pixel data or more", got, remedy)
-    check_shape(str(header.path), stored, header.size)
-    hu = stored * header.numbers["RescaleSlope"][0] + header.numbers["RescaleIntercept"][0]
-    outside = hu < VOID_HU
-    padding = header.numbers["PixelPaddingValue"] + header.numbers["PixelPaddingRangeLimit"]
-    if padding:
-        outside |= (stored >= min(padding)) & (stored <= max(padding))
-    hu[outside] = PADDING_HU
-    return hu.astype(np.float32)
+def _tilted(headers: list[Header]) -> str:
+    """The angle between the slice normal and the way from the first slice to the last; empty if there is none.
+
+    A tilt that the header states counts too: some exports straighten the orientation, not the pixels.
+    """
+    if len(headers) == 1:
+        return ""
+    first, last = headers[0], headers[-1]
+    way = np.subtract(last.numbers["ImagePositionPatient"], first.numbers["ImagePositionPatient"])
+    along = last.z_mm - first.z_mm
+    sideways = float(np.linalg.norm(way - along * first.normal))
+    degrees = float(np.degrees(np.arctan2(sideways, along)))
+    stated = max(abs(value) for header in headers for value in (header.numbers["GantryDetectorTilt"] or (0.0,)))
+    if max(degrees, stated) <= TILT_DEG:
+        return ""
+    return f"the stack leans by {degrees:.1f} degrees (gantry tilt; the header states {stated:.1f})"

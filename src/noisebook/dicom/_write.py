@@ -96,7 +96,7 @@ def _series_header(patient: str, description: str, series_number: int, body_part
         "SeriesDescription": description,
         "SeriesNumber": series_number,
         "PatientID": patient,
-        "PatientName": f"{patient}^Simulated",
+        "PatientName": patient,
         "PatientPosition": "HFS",
         "BodyPartExamined": body_part,
         "ImageComments": "Simulated by noisebook from an analytic phantom; not a patient.",

@@ -4,15 +4,17 @@ One width, one font, colour-blind-safe maps (grey, cividis; RdBu for signed valu
 stated at every colour bar, a scale bar in mm. The files hold no clock and no random id: equal runs write equal bytes.
 """
 
-from ._images import Panel, hu_window, images, zoom
+from ._images import Panel, alike, hu_window, images, zoom
 from ._keep import keep, keep_parts, table
 from ._network import architecture
-from ._plots import Line, Sample, cuts, dots, profile
+from ._plots import Line, Sample, cuts, dots, matrix, profile
+from ._slider import keep_slider
 
 __all__ = [
     "Line",
     "Panel",
     "Sample",
+    "alike",
     "architecture",
     "cuts",
     "dots",
@@ -20,6 +22,8 @@ __all__ = [
     "images",
     "keep",
     "keep_parts",
+    "keep_slider",
+    "matrix",
     "profile",
     "table",
     "zoom",

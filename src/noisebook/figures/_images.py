@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -114,6 +114,34 @@ def images(panels: Sequence[Panel], *, columns: int, title: str = "") -> Figure:
         if title:
             figure.suptitle(title, x=0.01, ha="left")
     return figure
+
+
+def alike(
+    shown: Mapping[str, np.ndarray],
+    *,
+    columns: int,
+    window: tuple[float, float],
+    unit: str,
+    title: str = "",
+    captions: Sequence[str] = (),
+) -> Figure:
+    """A grid of images in one window and unit, to be compared.
+
+    Args:
+        shown: (Y, X) each, by name, in reading order.
+        columns: Images a row.
+        window: (lowest, highest) value shown, of all.
+        unit: Of the values.
+        title: Above all.
+        captions: One an image, in place of the names.
+
+    Raises:
+        ValueError: As `images`, or if there are other than as many captions.
+    """
+    if captions and len(captions) != len(shown):
+        raise error("captions", f"{len(shown)}, one an image", len(captions))
+    named = zip(captions or shown, shown.values(), strict=True)
+    return images([Panel(image, name, window, unit) for name, image in named], columns=columns, title=title)
 
 
 def _draw(figure: Figure, axis: Axes, panel: Panel) -> None:

@@ -60,7 +60,7 @@ def keep(figure: Figure, out: str | Path, chapter: str, name: str, numbers: dict
         figure.savefig(picture, format="png", metadata={"Software": None})
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
     (folder / f"{name}.png").write_bytes(picture.getvalue())
-    table = _write_numbers(folder / name, numbers)
+    table = write_numbers(folder / name, numbers)
     from IPython.display import HTML, Image, display
 
     base = f"{chapter}/figures/"
@@ -91,7 +91,8 @@ def keep_parts(samples: Sequence[Sample], out: str | Path, chapter: str, name: s
             _write_table(Path(f"{stem}.csv"), {"x": places, "value": values})
 
 
-def _write_numbers(path: Path, numbers: dict[str, np.ndarray]) -> str:
+def write_numbers(path: Path, numbers: dict[str, np.ndarray]) -> str:
+    """Write what a figure draws beside it, as CSV or npz; the file's name."""
     columns = {key: np.asarray(value) for key, value in numbers.items()}
     if all(value.ndim == 1 for value in columns.values()) and len({len(v) for v in columns.values()}) == 1:
         _write_table(path.with_suffix(".csv"), columns)

@@ -33,7 +33,7 @@ def architecture(model: nn.Module, image: Tensor, *, title: str = "") -> Figure:
         for index, (kind, channels, side) in enumerate(steps):
             level = sides.index(side)
             tall = 0.75 * 0.82**level
-            colour = {"ConvTranspose2d": GREEN, "Conv2d": BLUE}.get(kind, GREY)
+            colour = GREEN if kind == "transposed" else BLUE
             axis.add_patch(Rectangle((index - 0.36, -level - tall / 2), 0.72, tall, color=colour, alpha=0.85, lw=0))
             axis.text(index, -level, f"{channels}", ha="center", va="center", fontsize=6.5, color="white")
             places.setdefault(level, []).append(index)
@@ -54,11 +54,12 @@ def architecture(model: nn.Module, image: Tensor, *, title: str = "") -> Figure:
 
 
 def _feature_maps(model: nn.Module, image: Tensor) -> list[tuple[str, int, int]]:
-    """(kind, channels, side) of every convolution's output, in the order of execution."""
+    """(``plain`` or ``transposed``, channels, side) of every convolution's output, in the order of execution."""
     steps: list[tuple[str, int, int]] = []
 
     def note(module: nn.Module, _: object, output: Tensor) -> None:
-        steps.append((type(module).__name__, output.shape[1], output.shape[-1]))
+        kind = "transposed" if isinstance(module, nn.ConvTranspose2d) else "plain"  # of a subclass too
+        steps.append((kind, output.shape[1], output.shape[-1]))
 
     hooks = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
     try:

@@ -79,6 +79,8 @@ def profile(
             axis.set_xticks(lines[0].x)
             axis.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
             axis.xaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
+        elif np.asarray(lines[0].x).dtype.kind in "iu":
+            axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
         if log_y:
             axis.set_yscale("log", base=2)
             axis.yaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
@@ -105,10 +107,51 @@ def dots(groups: dict[str, np.ndarray], *, y: str, reference: float, title: str 
             axis.hlines(float(np.median(values)), place - 0.32, place + 0.32, color=ORANGE, lw=2)
         axis.axhline(reference, color=GREY, ls="--", lw=1)
         axis.set(ylabel=y, title=title, xlim=(-0.6, len(groups) - 0.4))
-        axis.set_xticks(range(len(groups)), list(groups))
+        names = [name.replace(" ", "\n", 1) for name in groups] if len(groups) > 6 else list(groups)  # they would touch
+        axis.set_xticks(range(len(groups)), names)
         if log:
             axis.set_yscale("log", base=2)
             axis.yaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
+    return figure
+
+
+def matrix(
+    values: np.ndarray, *, rows: Sequence[str], columns: Sequence[str], x: str, y: str, unit: str, title: str = ""
+) -> Figure:
+    """Signed numbers in a grid: each in its cell, on red above zero and blue below it, white at zero.
+
+    Args:
+        values: (len(rows), len(columns)).
+        rows: Names, from top to bottom.
+        columns: Names, from left to right.
+        x: What the columns are.
+        y: What the rows are.
+        unit: Of the values, at the colour bar.
+        title: Above the grid.
+
+    Raises:
+        ValueError: If names and values do not fit, or a value is not finite.
+    """
+    if values.shape != (len(rows), len(columns)):
+        raise error("values", f"shape {(len(rows), len(columns))}, one name a row and column", values.shape)
+    check_finite("values", values)
+    reach = float(np.abs(values).max()) or 1.0
+    with style():
+        figure = Figure(figsize=(WIDTH_IN, 1.1 + 0.36 * len(rows)), layout="constrained")
+        axis = figure.subplots()
+        shown = axis.imshow(values, cmap="RdBu_r", vmin=-reach, vmax=reach, aspect="auto")
+        for row, column in np.ndindex(*values.shape):
+            value = float(values[row, column])
+            ink = "white" if abs(value) > 0.6 * reach else "black"
+            axis.text(column, row, f"{value:.1f}", ha="center", va="center", color=ink)
+        axis.set_xticks(range(len(columns)), list(columns))
+        axis.set_yticks(range(len(rows)), list(rows))
+        axis.tick_params(length=0)
+        axis.spines[:].set_visible(False)
+        axis.set(xlabel=x, ylabel=y, title=title)
+        bar = figure.colorbar(shown, ax=axis, fraction=0.04, pad=0.02)
+        bar.set_label(unit)
+        bar.outline.set_linewidth(0.4)
     return figure
 
 
@@ -156,7 +199,7 @@ def cuts(samples: Sequence[Sample], *, titles: Sequence[str], title: str = "") -
         size = (WIDTH_IN, len(samples) * 1.75 * side + (0.55 if title else 0.3))
         figure = Figure(figsize=size, layout="constrained")
         heights = [1.0, 0.62] * len(samples)
-        axes = np.atleast_2d(figure.subplots(len(heights), len(titles), height_ratios=heights, squeeze=False))
+        axes = figure.subplots(len(heights), len(titles), height_ratios=heights, squeeze=False)
         for k, sample in enumerate(samples):
             low, high = float(sample.truth.min()), float(sample.truth.max())
             room = 0.12 * (high - low)

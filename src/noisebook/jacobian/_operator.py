@@ -12,7 +12,15 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from noisebook._checks import check_finite, check_pixel, check_positive, check_shape, error
+from noisebook._checks import (
+    check_finite,
+    check_pixel,
+    check_positive,
+    check_shape,
+    check_tensor,
+    error,
+    model_takes,
+)
 
 from ._covariance import Map
 from ._trace import trace
@@ -71,17 +79,17 @@ class Jacobian:
             costs of products are nominal: a reverse or replayed product 1, a forward-mode product 3.
 
     Raises:
-        ValueError: If the image is not one image of floating numbers or not finite, the model uses batch statistics or
-            random numbers or does not return one tensor, or ``halo`` is not a multiple of ``stride``.
+        ValueError: If the image is not one image of floating numbers, not finite or not what the model takes, the model
+            uses batch statistics or random numbers or does not return one tensor, or ``halo`` is not a multiple of
+            ``stride``.
 
     Source: Xu & Noo 2022. At a kink of ReLU or max-pooling all products use torch's one-sided convention.
     """
 
     def __init__(self, model: nn.Module, image: Tensor, *, halo: int | None = None, stride: int = 1) -> None:
+        check_tensor("image", image)
         if image.ndim not in (4, 5) or image.shape[0] != 1:
             raise error("image", "one image (1, C, Y, X) or (1, C, Z, Y, X)", f"shape {tuple(image.shape)}")
-        if not image.is_floating_point():
-            raise error("image", "floating numbers", image.dtype, "Convert it: image.float().")
         check_finite("image", image)
         check_positive("stride", stride)
         if halo is not None and (halo < 0 or halo % stride or image.ndim != 4):
@@ -98,7 +106,7 @@ class Jacobian:
     @cached_property
     def _linear(self) -> tuple[Tensor, Map]:
         """The output, and the map u -> J'u."""
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), model_takes(self.image):
             output, pull = torch.func.vjp(self._model, self.image)[:2]
         if not isinstance(output, Tensor) or output.ndim == 0 or output.shape[0] != 1:
             got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
@@ -142,8 +150,9 @@ class Jacobian:
             K vectors of the output's shape.
 
         Raises:
-            ValueError: If the shape of ``v`` is not that of the input.
+            ValueError: If ``v`` is no tensor of finite floating numbers in the shape of the input.
         """
+        check_tensor("v", v)
         check_shape("v", v, (None, *self.image.shape[1:]))
         check_finite("v", v)
         vectors = [one[None] for one in v.to(self.image)]
@@ -160,6 +169,7 @@ class Jacobian:
         return torch.cat(columns).detach()
 
     def _transposed(self, u: Tensor) -> Tensor:
+        check_tensor("u", u)
         check_shape("u", u, (None, *self.output.shape[1:]))
         check_finite("u", u)
         self.evaluations += REVERSE * len(u)

@@ -1,23 +1,33 @@
 """Weights: the registry of every file that a result depends on, and loading that verifies before it opens.
 
 ``data/registry.yaml`` holds two tables: ``embedded``, the small networks trained here and kept in ``data/weights``, and
-``external``, the files of others. Only safetensors files are opened, a format that holds no code; size and sha256 are
-compared first, on the very bytes that are then parsed. This module holds no model class.
+``external``, the files of others. Ours are safetensors files, a format that holds no code; those of others may also be
+PyTorch's, which ``read`` opens without running anything in them. Size and sha256 are compared first, on the very bytes
+that are then parsed. This module holds no model class.
 """
 
-from ._files import into, load, register, save
-from ._registry import Embedded, External, check_registry, embedded, external, metadata, model_card
+from noisebook._registry import Embedded, External, embedded, external, metadata
+
+from ._deposit import deposit
+from ._files import embed, halved, into, load, register, save
+from ._open import Checkpoint, read
+from ._registry import check_registry, model_card
 
 __all__ = [
+    "Checkpoint",
     "Embedded",
     "External",
     "check_registry",
+    "deposit",
+    "embed",
     "embedded",
     "external",
+    "halved",
     "into",
     "load",
     "metadata",
     "model_card",
+    "read",
     "register",
     "save",
 ]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,16 +13,19 @@ import torch
 import yaml
 from torch import Tensor
 
-from noisebook import _paths
+from noisebook import _paths, archives
 from noisebook._checks import check_finite, error
+from noisebook._registry import Embedded, embedded, external, metadata
 
-from ._registry import HEADER, Embedded, embedded, external, metadata, problems_of_embedded
+from ._open import mismatches, parse, read
+from ._registry import HEADER, problems_of_embedded
 
+WRITE = "Write it with noisebook.weights.save."
 Module = TypeVar("Module", bound=torch.nn.Module)
 
 
 def load(id: str, data: Path = _paths.DATA) -> dict[str, Tensor]:
-    """Load an embedded network's weights, verified before they are parsed.
+    """Load a network's weights, verified before they are parsed: one that ships with the book, or a fetched one.
 
     Args:
         id: Of the network, as ``noisebook weights list`` shows it.
@@ -33,8 +35,11 @@ def load(id: str, data: Path = _paths.DATA) -> dict[str, Tensor]:
         Tensors by name, floating ones as float32, on the CPU.
 
     Raises:
-        ValueError: Unknown id; file missing, of another size or sha256, or no safetensors file.
+        ValueError: Unknown id; file missing, not fetched, of another size or sha256, or no weights file; see ``read``.
     """
+    if id in archives.fetchable(data):
+        path, sha256 = archives.verified(id, data)
+        return _as_float32(read(path, sha256=sha256).state)
     entry = metadata(id, data)
     path = data / "weights" / entry.file
     remedy = "Restore it: git checkout data/weights, or install the wheel again."
@@ -46,9 +51,7 @@ def load(id: str, data: Path = _paths.DATA) -> dict[str, Tensor]:
     digest = hashlib.sha256(content).hexdigest()
     if digest != entry.sha256:
         raise error(str(path), f"sha256 {entry.sha256}", digest, remedy)
-    return {
-        name: value.float() if value.is_floating_point() else value for name, value in _parse(content, path).items()
-    }
+    return _as_float32(parse(content, path, WRITE))
 
 
 def into(module: Module, state: Mapping[str, Tensor]) -> Module:
@@ -65,17 +68,7 @@ def into(module: Module, state: Mapping[str, Tensor]) -> Module:
         ValueError: Names missing or left over, or tensors of another shape; they are named and the module is unchanged.
     """
     wanted = module.state_dict()
-    faults = {
-        "missing": sorted(wanted.keys() - state.keys()),
-        "left over": sorted(state.keys() - wanted.keys()),
-        "of another shape": [
-            f"{name} {tuple(state[name].shape)} for {tuple(wanted[name].shape)}"
-            for name in sorted(wanted.keys() & state.keys())
-            if state[name].shape != wanted[name].shape
-        ],
-    }
-    found = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in faults.items() if names)
-    if found:
+    if found := mismatches(state, wanted, types=False):
         remedy = "The weights belong to another architecture or width: see noisebook.weights.metadata(id).config."
         raise error("state", f"the {len(wanted)} tensors of {type(module).__name__}", found, remedy)
     module.load_state_dict(dict(state), strict=True)
@@ -106,8 +99,17 @@ def save(state: Mapping[str, Tensor], path: str | Path, *, half: bool = False) -
         check_finite(name, stored[name])
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _replace(path, safetensors.torch.save(stored))
+    _paths.write_whole(path, safetensors.torch.save(stored))
     return path
+
+
+def halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What is left of weights after ``save`` with ``half``: floating tensors rounded to float16, as float32.
+
+    Args:
+        state: Tensors by name.
+    """
+    return _as_float32({name: value.half() if value.is_floating_point() else value for name, value in state.items()})
 
 
 def register(
@@ -156,7 +158,7 @@ def register(
     except yaml.YAMLError:
         raise error("config", "plain numbers, strings, booleans and lists of them", repr(config)) from None
     content = path.read_bytes()
-    values = {name: value for name, value in _parse(content, path).items() if value.is_floating_point()}
+    values = {name: value for name, value in parse(content, path, WRITE).items() if value.is_floating_point()}
     entry = Embedded(
         id=id,
         chapter=chapter,
@@ -179,27 +181,35 @@ def register(
     entries = sorted([*(other for other in embedded(data) if other.id != id), entry], key=lambda e: e.id)
     tables = {"embedded": [asdict(e) for e in entries], "external": [asdict(e) for e in external(data)]}
     text = HEADER + yaml.safe_dump(tables, sort_keys=False, allow_unicode=True, width=110)
-    _replace(data / "registry.yaml", text.encode())
+    _paths.write_whole(data / "registry.yaml", text.encode())
     return entry
 
 
-def _parse(content: bytes, path: Path) -> dict[str, Tensor]:
-    try:
-        return dict(safetensors.torch.load(content))
-    except Exception as problem:  # whatever a damaged header makes the parser raise
-        got = f"{type(problem).__name__} while parsing"
-        raise error(str(path), "a safetensors file", got, "Write it with noisebook.weights.save.") from None
+def embed(
+    id: str, net: Module, outcome: Callable[[Module], Tensor], unit: str, *, data: Path = _paths.DATA, **described: Any
+) -> Embedded:
+    """Store a trained network in half precision as ``<id>.safetensors``, and ``register`` it with what that changes.
+
+    Args:
+        id: Of the network.
+        net: Its weights become the stored ones.
+        outcome: What the network makes of some examples, any shape; halving is judged by it.
+        unit: Of its root mean square change, with what it is taken over.
+        data: As for ``register``.
+        described: As for ``register``: chapter, architecture, config, schedule, training_data, seed.
+
+    Returns:
+        The entry.
+
+    Raises:
+        ValueError: As ``save`` and ``register`` raise.
+    """
+    file = f"{id}.safetensors"
+    save(net.state_dict(), data / "weights" / file, half=True)
+    full = outcome(net)
+    change = float((outcome(into(net, halved(net.state_dict()))) - full).square().mean().sqrt())
+    return register(id, file=file, half_precision_change=f"{change:.2g} {unit}", data=data, **described)
 
 
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write under another name in the same folder, then rename: never half a file under the final name."""
-    work = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        work.write_bytes(content)
-        work.replace(path)
-    finally:
-        work.unlink(missing_ok=True)
+def _as_float32(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}

@@ -1,141 +1,21 @@
-"""The registry: its two tables, their rules, and what is told of them."""
+"""The rules of the registry, and what is told of its networks."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import re
-from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
-from types import NoneType
-from typing import Any, TypeVar, get_args, get_type_hints
-
-import yaml
 
 from noisebook import _paths
-from noisebook._checks import check_one_of, error
+from noisebook._registry import ARCHIVES, Embedded, External, embedded, external, metadata
 
 MAX_FILE_BYTES = 6_000_000
 MAX_TOTAL_BYTES = 40_000_000
-ARCHIVES = ("zenodo", "tcia", "figshare", "kaggle", "package")
 HEADER = """\
 # Every file that a result depends on. `embedded` is written by noisebook.weights.register (make weights); edit
 # `external` by hand (comments are lost: use `note`). null: not known. `make check` compares this table with the files.
 """
-
-
-@dataclass(frozen=True)
-class Embedded:
-    """A network trained here; its file is part of the repository and of the wheel.
-
-    Attributes:
-        id: Unique among all files of the registry.
-        chapter: The chapter it belongs to.
-        file: Path under ``data/weights``, with ``/``.
-        size: Bytes.
-        sha256: Of the file.
-        licence: SPDX identifier.
-        architecture: One sentence; names the width.
-        config: Arguments of the model class, and whatever else a chapter must know to use the network.
-        parameters: Number of trained values (running statistics are not counted).
-        precision: ``float16`` or ``float32``: type of the stored values (they are loaded as float32).
-        half_precision_change: What storing as float16 changed, measured; required for float16.
-        schedule: Loss, optimiser, steps, batch and patch size.
-        training_data: What it was trained on.
-        seed: Of the training.
-    """
-
-    id: str
-    chapter: str
-    file: str
-    size: int
-    sha256: str
-    licence: str
-    architecture: str
-    config: dict[str, Any]
-    parameters: int
-    precision: str
-    half_precision_change: str
-    schedule: str
-    training_data: str
-    seed: int
-
-
-@dataclass(frozen=True)
-class External:
-    """A file, or a whole collection, that others published. None stands for what is not known or does not apply.
-
-    Attributes:
-        id: Unique among all files of the registry.
-        kind: ``data`` or ``weights``.
-        chapter: The chapter that uses it.
-        archive: One of ``ARCHIVES``.
-        record: The archive's own number or name of the record; of a package, the name of the package.
-        doi: Without a prefix.
-        file: Name in the record, or path inside the package; None for a whole collection.
-        size: Bytes.
-        sha256: Of the file.
-        md5: Of the file, as the archive states it.
-        licence: SPDX identifier, or a sentence where there is none.
-        citation: Authors, title, year.
-        preprocessing: Constants needed to use the file, such as mean and scale.
-        embedded: Id of the embedded file that stands in for it.
-        note: Anything else.
-    """
-
-    id: str
-    kind: str
-    chapter: str
-    archive: str
-    record: str | None
-    doi: str | None
-    file: str | None
-    size: int | None
-    sha256: str | None
-    md5: str | None
-    licence: str
-    citation: str
-    preprocessing: dict[str, Any]
-    embedded: str | None
-    note: str
-
-
-def embedded(data: Path = _paths.DATA) -> list[Embedded]:
-    """The networks trained here.
-
-    Args:
-        data: The folder that holds ``registry.yaml`` and ``weights``.
-
-    Returns:
-        One entry a network, in the order of the registry.
-
-    Raises:
-        ValueError: The registry is missing, no YAML, or an entry has missing, unknown or mistyped fields.
-    """
-    return [_entry(Embedded, record, data) for record in _tables(data)["embedded"]]
-
-
-def external(data: Path = _paths.DATA) -> list[External]:
-    """The files of others; arguments, order and errors as for ``embedded``."""
-    return [_entry(External, record, data) for record in _tables(data)["external"]]
-
-
-def metadata(id: str, data: Path = _paths.DATA) -> Embedded:
-    """The registry's entry of an embedded network.
-
-    Args:
-        id: Of the network.
-        data: As for ``embedded``.
-
-    Returns:
-        The entry.
-
-    Raises:
-        ValueError: Unknown id; the nearest one is named.
-    """
-    entries = {entry.id: entry for entry in embedded(data)}
-    check_one_of("weights", id, entries)
-    return entries[id]
 
 
 def check_registry(data: Path = _paths.DATA) -> list[str]:
@@ -197,39 +77,6 @@ def model_card(id: str, data: Path = _paths.DATA) -> str:
     return "\n".join([f"### {entry.id}", "", use, "", "| | |", "|---|---|", *lines]) + "\n"
 
 
-def _tables(data: Path) -> dict[str, list[dict[str, Any]]]:
-    path = data / "registry.yaml"
-    try:
-        tables = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as problem:
-        got = f"{type(problem).__name__}"
-        raise error(str(path), "the registry, in YAML", got, "Restore it: git checkout data/registry.yaml.") from None
-    good = isinstance(tables, dict) and set(tables) == {"embedded", "external"}
-    if not good or not all(
-        isinstance(rows, list) and all(isinstance(r, dict) for r in rows) for rows in tables.values()
-    ):
-        raise error(str(path), "two lists of entries, embedded and external", type(tables).__name__)
-    return {name: list(rows) for name, rows in tables.items()}
-
-
-Entry = TypeVar("Entry", Embedded, External)
-
-
-def _entry(kind: type[Entry], record: dict[str, Any], data: Path) -> Entry:
-    """A record of the YAML file as a dataclass, with every field present and of its type."""
-    name = f"{data / 'registry.yaml'}: {record.get('id', 'entry without id')}"
-    wanted = [field.name for field in fields(kind)]
-    if set(record) != set(wanted):
-        missing, extra = sorted(set(wanted) - set(record)), sorted(set(record) - set(wanted))
-        raise error(name, f"the fields {', '.join(wanted)}", f"missing {missing}, unknown {extra}")
-    for field, hint in get_type_hints(kind).items():
-        types = (dict,) if hint == dict[str, Any] else get_args(hint) or (hint,)
-        if not isinstance(record[field], types) or isinstance(record[field], bool):
-            allowed = " or ".join("null" if t is NoneType else t.__name__ for t in types)
-            raise error(f"{name}, {field}", allowed, repr(record[field]))
-    return kind(**record)
-
-
 def problems_of_embedded(entry: Embedded, data: Path) -> list[str]:
     """What is wrong with an entry by itself and with its file."""
     parts = PurePosixPath(entry.file)
@@ -258,6 +105,9 @@ def _problems_of_external(entry: External, ours: set[str]) -> list[str]:
     faults = {
         f"kind is {entry.kind!r}, not data or weights": entry.kind not in ("data", "weights"),
         f"archive is {entry.archive!r}, not one of {', '.join(ARCHIVES)}": entry.archive not in ARCHIVES,
+        "record is no number of Zenodo": entry.archive == "zenodo" and not (entry.record or "").isdecimal(),
+        f"file {entry.file!r} is no plain name": entry.archive != "package"
+        and bool(set(entry.file or "") & set("/\\")),
         "neither record nor doi": not (entry.record or entry.doi),
         "doi does not start with 10.": bool(entry.doi) and not re.match(r"10\.\d{4,}/", entry.doi or ""),
         "sha256 is not 64 hexadecimal digits": not re.fullmatch("[0-9a-f]{64}", entry.sha256 or "0" * 64),

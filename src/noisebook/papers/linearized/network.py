@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noisebook import _paths, datasets, embedded, metrics, training, weights
-from noisebook._checks import check_one_of, check_positive, check_rank, error
+from noisebook import datasets, embedded, training, weights
+from noisebook._checks import check_one_of, check_positive, check_rank, check_real, error
 from noisebook.inference import tiled
 
 from . import scans
@@ -268,18 +268,15 @@ def checkpoints(folder: Path, name: str, config: Config) -> Path:
 
 
 def _register(name: str, config: Config, net: FBPConvNet, examples: np.ndarray) -> None:
-    """Store in half precision, measure what that changes, and describe the net for its model card."""
-    file = f"{name}.safetensors"
-    weights.save(net.state_dict(), _paths.DATA / "weights" / file, half=True)
-    full = denoise(net, examples)
-    halved = {k: v.half().float() if v.is_floating_point() else v for k, v in net.state_dict().items()}
-    change = metrics.rmse(denoise(weights.into(net, halved), examples), full)
+    """Store it in half precision, described for its model card."""
     stages = ", ".join(f"{count} epochs of {size} x {size}" for size, count in config.stages)
     recipe = embedded.TRAIN
-    weights.register(
+    weights.embed(
         name,
+        net,
+        lambda net: torch.from_numpy(denoise(net, examples)),
+        f"HU RMS over {len(examples)} slices",
         chapter="linearized",
-        file=file,
         architecture=f"FBPConvNet, {config.levels} levels, {config.channels} base channels (the paper: 64)",
         config={k: v for k, v in asdict(config).items() if k in ("channels", "levels", "loss", "label", "exposure")},
         schedule=f"{config.loss.upper()} against {config.label} images; Adam, learning rate {config.learning_rate:g} "
@@ -287,7 +284,6 @@ def _register(name: str, config: Config, net: FBPConvNet, examples: np.ndarray) 
         training_data=f"{recipe.id}: {len(recipe.patients)} simulated patients, {recipe.slices} slices each, "
         + (f"sparse-view scans at exposure {config.exposure}" if config.exposure else f"{recipe.low_share:.0%} dose"),
         seed=config.seed,
-        half_precision_change=f"{change:.2g} HU RMS over {len(examples)} slices",
     )
 
 
@@ -304,6 +300,7 @@ def load(name: str = "linearized-quarter", device: str = "cpu") -> FBPConvNet:
 
 def denoise(model: FBPConvNet, hu: np.ndarray) -> np.ndarray:
     """Denoise slices (Z, Y, X) in HU of any size, one by one, in tiles; the same shape, float32."""
+    check_real("hu", hu)
     check_rank("hu", hu, 3, "(Z, Y, X)")
     device = next(model.parameters()).device
     stride, tile = model.stride, max(512 // model.stride, 1) * model.stride

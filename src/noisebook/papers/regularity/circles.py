@@ -112,3 +112,9 @@ def read_csv(path: str | Path) -> Tensor:
 def noisy(images: Tensor, generator: torch.Generator) -> Tensor:
     """Images with white Gaussian noise of sd 0.07, the same shape."""
     return images + SIGMA * torch.randn(images.shape, generator=generator)
+
+
+def pairs(size: int, images: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Test images, (noisy, truth), each (N, 1, size, size)."""
+    truth = render(draw()[TRAIN : TRAIN + images], size)
+    return noisy(truth, torch.Generator().manual_seed(seed)), truth

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from noisebook.studies import Study
 
-from .circles import TRAIN, draw, noisy, render
+from .circles import pairs
 from .edges import apply, edge_response
 from .network import UNet
 from .prior import BASE, deep_image_prior, field, scene
@@ -30,14 +30,13 @@ TEST = 200
 """Test images that edges are measured on: the first of the last 2,000."""
 
 
-def study_edges(folder: Path, device: str, *, seeds: list[int], sharp: list[int], images: int) -> dict[str, np.ndarray]:
+def study_edges(folder: Path, device: str, *, seeds: list[int], images: int) -> dict[str, np.ndarray]:
     """Train nets and measure edges.
 
     Args:
         folder: Checkpoints are kept beside it, by configuration, so that an interrupted study goes on.
         device: To train on.
         seeds: Of the trainings. The nets of seed 0 that are embedded are not trained again.
-        sharp: Scalings above 1 that are trained without decay as well.
         images: Test images.
 
     Returns:
@@ -46,13 +45,13 @@ def study_edges(folder: Path, device: str, *, seeds: list[int], sharp: list[int]
     """
     rows: list[dict[str, float]] = []
     for seed in seeds:
-        for kind, config, net in _nets(folder.parent / "nets", seed, sharp, device):
+        for kind, config, net in _nets(folder.parent / "nets", seed, device):
             circumstances = {"kind": kind, "scaling": config.scaling, "decay": config.decay, "seed": seed}
             rows.append(circumstances | measure(net, config.size, images))
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
-def _nets(folder: Path, seed: int, sharp: list[int], device: str) -> Iterator[tuple[int, Config, UNet]]:
+def _nets(folder: Path, seed: int, device: str) -> Iterator[tuple[int, Config, UNet]]:
     """Every net of one seed."""
 
     def trained(config: Config, tag: str = "", start: dict[str, Tensor] | None = None) -> UNet:
@@ -60,8 +59,7 @@ def _nets(folder: Path, seed: int, sharp: list[int], device: str) -> Iterator[tu
         return train(config, checkpoints(folder, name, config), start=start, device=device)
 
     fresh = [replace(SMALL, decay=decay, seed=seed) for decay in DECAYS]
-    fresh += [replace(SMALL, scaling=s, decay=1e-3, seed=seed) for s in (2, 3)]
-    fresh += [replace(SMALL, scaling=s, seed=seed) for s in sharp]
+    fresh += [replace(SMALL, scaling=s, decay=decay, seed=seed) for decay in (1e-3, 0.0) for s in (2, 3)]
     known = {config: name for name, config in EMBEDDED.items()}
     for config in fresh:
         yield FRESH, config, load(known[config]) if config in known else trained(config)
@@ -72,12 +70,6 @@ def _nets(folder: Path, seed: int, sharp: list[int], device: str) -> Iterator[tu
     for decay in (DECAYS[0], DECAYS[-1]):
         config = replace(SMALL, decay=decay, seed=seed, norm=False)
         yield PLAIN, config, trained(config)
-
-
-def pairs(size: int, images: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Test images, (noisy, truth), each (N, 1, size, size)."""
-    truth = render(draw()[TRAIN : TRAIN + images], size)
-    return noisy(truth, torch.Generator().manual_seed(seed)), truth
 
 
 def measure(net: UNet, size: int, images: int = TEST) -> dict[str, float]:
@@ -143,7 +135,7 @@ def fit_scene(
 
 
 STUDIES = (
-    Study("regularity", "edges", study_edges, {"seeds": [0, 1, 2], "sharp": [], "images": TEST}, tuple(EMBEDDED)),
+    Study("regularity", "edges", study_edges, {"seeds": [0, 1, 2], "images": TEST}, tuple(EMBEDDED)),
     Study(
         "regularity",
         "prior",

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from noisebook import metrics
 from noisebook._checks import check_positive, error
 
 
@@ -27,7 +28,7 @@ class Moduli:
 
     Attributes:
         shifts: (H,), lengths h of the shift, in image sides.
-        modulus: (K, H), the largest |g(x + h) - g(x)| of each blurred disc g along the rows.
+        modulus: (K, H), the modulus of continuity of each blurred disc, `noisebook.metrics.modulus_of_continuity`.
         bound: (K, H), ||f(. + h) - f||_2 ||k||_2.
         norm: (K,), ||k||_2, in 1 / image sides.
     """
@@ -64,7 +65,7 @@ def disc_moduli(sds: Sequence[float], *, size: int = 512, radius: float = 0.25) 
         kernel /= kernel.sum()  # masses of pixels; the density is size² times that
         norms.append(np.sqrt((kernel**2).sum()) * size)
         blurred = np.fft.ifft2(np.fft.fft2(disc) * np.fft.fft2(np.fft.ifftshift(kernel))).real
-        modulus.append([np.abs(np.roll(blurred, -k, 1) - blurred).max() for k in steps])
+        modulus.append(metrics.modulus_of_continuity(blurred, int(steps[-1]))[steps - 1])
     found = np.array(norms)
     return Moduli(steps / size, np.array(modulus), found[:, None] * jumps, found)
 

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noisebook import _paths, training, weights
+from noisebook import archives, training, weights
 from noisebook._checks import check_one_of, error
 
-from .circles import SIGMA, TRAIN, draw, noisy, render
+from .circles import SIGMA, TRAIN, draw, noisy, pairs, render
 from .network import UNet
 
 
@@ -166,27 +166,39 @@ def train_embedded(folder: Path, names: Iterable[str] | None = None, device: str
         _register(name, config, train(config, checkpoints(folder, name, config), device=device))
 
 
-def _register(name: str, config: Config, net: UNet) -> None:
-    """Store in half precision, measure what that changes, and describe the net for its model card."""
-    file = f"{name}.safetensors"
-    examples = noisy(render(draw()[TRAIN : TRAIN + 16], config.size), torch.Generator().manual_seed(0))
-    weights.save(net.state_dict(), _paths.DATA / "weights" / file, half=True)
-    halved = {k: v.half().float() if v.is_floating_point() else v for k, v in net.state_dict().items()}
-    with torch.no_grad():
-        full = net(examples)
-        change = float((weights.into(net, halved)(examples) - full).square().mean().sqrt())
-    weights.register(
-        name,
-        chapter="regularity",
-        file=file,
-        architecture=f"U-Net, scaling {config.scaling}, {config.width} base channels (the authors: 64)",
-        config={k: v for k, v in asdict(config).items() if k in ("scaling", "width", "norm", "base", "decay")},
-        schedule=f"MSE; Adam, learning rate {config.learning_rate:g}, weight decay {config.decay:g}/{config.scaling}²; "
+def architecture(config: Config) -> str:
+    """The network, in words."""
+    return f"U-Net, scaling {config.scaling}, {config.width} base channels (the authors: 64)"
+
+
+def schedule(config: Config) -> str:
+    """Loss, optimiser, epochs, images and batch, in words."""
+    return (
+        f"MSE; Adam, learning rate {config.learning_rate:g}, weight decay {config.decay:g}/{config.scaling}²; "
         f"{config.epochs} epochs of {config.images} images of {config.size} x {config.size} in batches of "
-        f"{config.batch} (the authors: 40 of 8,000 of {128 * config.scaling} x {128 * config.scaling}, 32)",
+        f"{config.batch} (the authors: 40 of 8,000 of {128 * config.scaling} x {128 * config.scaling}, 32)"
+    )
+
+
+def _register(name: str, config: Config, net: UNet) -> None:
+    """Store it in half precision, described for its model card."""
+    examples = pairs(config.size, 16)[0]
+
+    def outcome(net: UNet) -> Tensor:
+        with torch.no_grad():
+            return net(examples)  # type: ignore[no-any-return]
+
+    weights.embed(
+        name,
+        net,
+        outcome,
+        "RMS in images of contrast about 0.5",
+        chapter="regularity",
+        architecture=architecture(config),
+        config={k: v for k, v in asdict(config).items() if k in ("scaling", "width", "norm", "base", "decay")},
+        schedule=schedule(config),
         training_data=f"simulated circles, drawn by seed 0; noise of standard deviation {SIGMA}",
         seed=config.seed,
-        half_precision_change=f"{change:.2g} RMS in images of contrast about 0.5",
     )
 
 
@@ -211,25 +223,51 @@ def family(source: str, folder: Path, circles: Tensor | None = None, device: str
     """The six nets of the two comparisons.
 
     Args:
-        source: ``embedded``: the reduced ones of this book; ``train``: the authors' size and schedule, trained here.
+        source: ``embedded``: the reduced ones of this book; ``published``: the authors' own, from Zenodo, once they are
+            fetched; ``train``: the authors' size and schedule, trained here.
         folder: For the checkpoints of a training.
         circles: As for `train`.
         device: Where to train, and where the nets are put.
         seed: Of a training.
 
     Raises:
-        ValueError: If the source is unknown.
+        ValueError: If the source is unknown, or a file is not fetched or not the one that it should be.
     """
-    check_one_of("nets", source, ("embedded", "train"))
+    check_one_of("nets", source, ("embedded", "published", "train"))
     wanted = {(config.scaling, config.decay): name for name, config in EMBEDDED.items()}
     if source == "embedded":
         nets = {key: load(name, device) for key, name in wanted.items()}
         card = weights.metadata("regularity-s1-decay-0.001")
         words = (f"U-Nets of {SMALL.width} base channels (the authors: 64)", card.schedule)
         return Family(nets, SMALL.base, *words)
+    if source == "published":
+        nets = {key: published(*key).to(device) for key in wanted}
+        return Family(nets, Config().base, "the authors' U-Nets of 64 base channels", "the authors' own weights")
     full = {key: Config(scaling=key[0], decay=key[1], seed=seed) for key in wanted}
     nets = {k: train(c, checkpoints(folder, wanted[k], c), circles, None, device).to(device) for k, c in full.items()}
     return Family(nets, Config().base, "U-Nets of 64 base channels", "the authors' schedule, trained in this run")
+
+
+def are_published_here() -> bool:
+    """Whether all of the authors' six files lie in the cache; ``noisebook weights fetch`` brings them."""
+    return all(archives.place(_published_id(c.scaling, c.decay)).is_file() for c in EMBEDDED.values())
+
+
+def _published_id(scaling: int, decay: float) -> str:
+    return f"regularity-published-s{scaling}-decay-{decay}"
+
+
+def published(scaling: int, decay: float) -> UNet:
+    """One of the authors' nets, from its fetched and verified file, in evaluation mode.
+
+    Raises:
+        ValueError: If the file is not fetched, not the one that it should be, or holds another network.
+    """
+    path, sha256 = archives.verified(_published_id(scaling, decay))
+    with torch.device("meta"):
+        like = UNet(scaling).state_dict()
+    state = weights.read(path, sha256=sha256, like=like).state
+    return _fast(weights.into(UNet(scaling), state).eval())
 
 
 def load(name: str, device: str = "cpu") -> UNet:

@@ -114,12 +114,16 @@ class _Draw:
         for side in (-1, 1):
             lung = self.a.body(self.jitter((68 * side, -3, 6), 0.03), self.jitter((64, 92, 158), 0.03))
             self.lung_bodies.append(lung)
-            for count in range(len(displacers) + 1):
-                for group in itertools.combinations(displacers, count):
-                    self.a.terms.append((density * (-1) ** count, (lung, self.cavity, *group)))
+            self.less(density, (lung, self.cavity), displacers)
             for x, y, z, width in ((46, 18, 40, 5.0), (46, 40, 5, 6.0), (52, -2, 25, 5.0), (50, 44, -35, 5.5)):
                 root = np.array([side * x, y, z]) * self.size
                 self.vessels(lung, root, np.array([side * 1.0, 0.02 * (y - 20), 0.02 * (z - 10)]), 26.0, width, 0)
+
+    def less(self, density: float, within: tuple[int, ...], displacers: tuple[int, ...]) -> None:
+        """Add a density where all bodies ``within`` meet, less what displaces it."""
+        for count in range(len(displacers) + 1):
+            for group in itertools.combinations(displacers, count):
+                self.a.terms.append((density * (-1) ** count, (*within, *group)))
 
     def in_lung(self, lung: int, point: np.ndarray, margin: float) -> bool:
         inside = all(self.a.holds(b, point, -margin) for b in (lung, self.cavity))
@@ -193,6 +197,21 @@ class _Draw:
             around = np.array([math.cos(angle), -0.65 * math.sin(angle), r.normal(0, 0.5)])
             self.a.add(-110, point, (r.uniform(1, 2.5), r.uniform(3, 8), r.uniform(8, 30)), _turn(around))
 
+    def opacities(self, count: int, seed: int) -> None:
+        """Consolidations of the lung: ellipsoids of 15 to 40 mm, cut to the lung, which raise it by 250 to 550 HU.
+
+        They are drawn last and from a generator of their own, so that the anatomy is the same with and without them.
+        """
+        r = np.random.default_rng([seed, 0x09AC17])
+        displacers = (self.mediastinum, self.heart, self.liver, self.spleen)
+        for _ in range(count):
+            lung = self.lung_bodies[int(r.integers(2))]
+            point = self.a.centres[lung]
+            while not self.in_lung(lung, point, 0.05):
+                point = self.a.centres[lung] + np.array([45, 55, 110]) * r.uniform(-1, 1, 3)
+            body = self.a.body(point, r.uniform(15, 40, 3), _tilt(r.uniform(0, math.pi), r.uniform(-0.6, 0.6)))
+            self.less(r.uniform(250, 550), (body, lung, self.cavity), displacers)
+
 
 def _chords(matrix: Tensor, centre: Tensor, size: float, origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
     """Entry and exit parameters of lines ``origins + t directions``, (..., n), in ``|matrix (p - centre)| <= size``."""
@@ -214,10 +233,18 @@ class Thorax:
 
     Args:
         seed: Chooses the patient; the same seed gives the same anatomy on every machine.
+        opacities: Pneumonic consolidations in the lungs, of the same anatomy; none by default.
+
+    Raises:
+        ValueError: If the number of opacities is negative.
     """
 
-    def __init__(self, seed: int) -> None:
-        drawn = _Draw(seed).a
+    def __init__(self, seed: int, opacities: int = 0) -> None:
+        if opacities < 0:
+            raise error("opacities", "0 or more", opacities)
+        draw = _Draw(seed)
+        draw.opacities(opacities, seed)
+        drawn = draw.a
         self._centres = torch.from_numpy(np.stack(drawn.centres))
         self._to_ball = torch.from_numpy(np.stack(drawn.to_ball))
         self._terms = drawn.terms
@@ -270,7 +297,30 @@ class Thorax:
         heading = target - source
         heading = heading / heading.norm(dim=-1, keepdim=True)
         bodies = {i: (m, c, 1.0) for i, (m, c) in enumerate(zip(self._to_ball, self._centres, strict=True))}
-        return self._path(bodies, source.expand_as(heading), heading)
+        joined = [term for term in self._terms if len(term[1]) > 1]
+        path = self._path(bodies, source.expand_as(heading), heading, joined)
+        for density, members in self._terms:
+            if len(members) == 1:  # most of them are small: only the rays that can meet one are followed
+                shadow = self._shadow(bodies[members[0]], source, axis)
+                rays = heading[shadow]
+                start, end = _chords(*bodies[members[0]], source.expand_as(rays), rays)
+                path[shadow] += (density / 1000) * (end - start)
+        return path
+
+    @staticmethod
+    def _shadow(body: tuple[Tensor, Tensor, float], source: Tensor, axis: Tensor) -> tuple[slice, slice]:
+        """Rows and columns of the radiograph that hold the shadow of the ball around an ellipsoid."""
+        matrix, centre, size = body
+        reach = float(torch.linalg.inv(matrix).norm(dim=0).max()) * size  # the columns are the semi-axes
+        before, depth = float(source[1]) + 250.0, float(source[1] - centre[1])
+        if depth <= 1.1 * reach:
+            return slice(None), slice(None)
+        edges = []
+        for middle in (-float(centre[2]), float(centre[0])):
+            angle, half = math.atan2(middle, depth), math.asin(min(1.0, reach / math.hypot(middle, depth)))
+            ends = [before * math.tan(max(-1.5, min(1.5, angle + sign * half))) for sign in (-1, 1)]
+            edges.append(torch.searchsorted(axis, torch.tensor(ends, dtype=axis.dtype)).tolist())
+        return slice(*edges[0]), slice(*edges[1])
 
     @staticmethod
     def _frame(cut: tuple[Tensor, Tensor, float], axis: Tensor) -> tuple[slice, slice]:
@@ -299,18 +349,31 @@ class Thorax:
                 cuts[index] = (torch.linalg.qr(flat).R, c[:2] - offset, math.sqrt(rest))
         return cuts
 
-    def _path(self, bodies: dict[int, tuple[Tensor, Tensor, float]], origins: Tensor, directions: Tensor) -> Tensor:
+    def _path(
+        self,
+        bodies: dict[int, tuple[Tensor, Tensor, float]],
+        origins: Tensor,
+        directions: Tensor,
+        terms: list[tuple[float, tuple[int, ...]]] | None = None,
+    ) -> Tensor:
+        """The integral along each line of ``terms``, all if None, in mm of water."""
         total = torch.zeros_like(origins[..., 0])
-        spans = {m for _, members in self._terms if len(members) > 1 for m in members}
+        wanted = self._terms if terms is None else terms
+        spans = {m for _, members in wanted if len(members) > 1 for m in members}
+        alone: dict[int, list[float]] = {}
+        for density, members in wanted:
+            if len(members) == 1:
+                alone.setdefault(members[0], []).append(density)
         kept = {}
         for index, (matrix, centre, size) in bodies.items():
+            if index not in spans and index not in alone:
+                continue
             chord = _chords(matrix.to(origins), centre.to(origins), size, origins, directions)
             if index in spans:
                 kept[index] = chord
-            for density, members in self._terms:
-                if members == (index,):
-                    total += (density / 1000) * (chord[1] - chord[0])
-        for density, members in self._terms:
+            for density in alone.get(index, ()):
+                total += (density / 1000) * (chord[1] - chord[0])
+        for density, members in wanted:
             if len(members) > 1 and all(m in kept for m in members):
                 start, end = kept[members[0]]
                 for m in members[1:]:

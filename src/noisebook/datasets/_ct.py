@@ -1,8 +1,10 @@
-"""Loaders, one a modality: the real archive's layout and the embedded, simulated default go through the same code.
+"""CT: pairs of a low and a full dose.
 
-CT: the TCIA collection LDCT-and-Projection-data, McCollough et al. 2020, doi 10.7937/9NPB-2637: first-level folders
-are patients, each holding a series of full dose and one of low dose images, such as
-``L248/12-23-2021-NA-NA-41828/1.000000-Low Dose Images-05042/1-001.dcm``.
+The TCIA collection LDCT-and-Projection-data, McCollough et al. 2020, doi 10.7937/9NPB-2637: first-level folders are
+patients, each holding a series of full dose and one of low dose images, such as
+``L248/12-23-2021-NA-NA-41828/1.000000-Low Dose Images-05042/1-001.dcm``. The folders of the AAPM Low Dose CT Grand
+Challenge (McCollough et al., Med. Phys. 44, 2017, doi 10.1002/mp.12345) are read too, patients above doses or below:
+``L067/quarter_1mm/L067_QD_1_1.CT.0001.….IMA``, ``1mm B30/full_1mm/L067/L067_FD_1_1.CT.0001.….IMA``.
 """
 
 from __future__ import annotations
@@ -21,9 +23,13 @@ from noisebook._checks import check_one_of, error, nearest
 ARCHIVE = "LDCT-and-Projection-data"
 TEST_PATIENTS = 5
 TOLERANCE_MM = 0.1
-SERIES = {kind: re.compile(rf"{kind}[ -]dose images", re.IGNORECASE) for kind in ("low", "full")} | {
-    "noise free": re.compile(r"noise[ -]free images", re.IGNORECASE)
+SERIES = {
+    "low": re.compile(r"low[ -]dose images|\b(quarter|qd)[ _-]?\dmm|_qd_", re.IGNORECASE),
+    "full": re.compile(r"full[ -]dose images|\b(full|fd)[ _-]?\dmm|_fd_", re.IGNORECASE),
+    "noise free": re.compile(r"noise[ -]free images", re.IGNORECASE),
 }
+"""How a description, else a path, tells what a series is."""
+_DOSE_FOLDER = re.compile(r"(full|quarter|fd|qd)[ _-]?\dmm", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,17 +59,27 @@ def ct_patients(root: str | Path, prefix: str = "") -> list[str]:
         prefix: Only patients whose id starts so: in the TCIA collection L is abdomen, C chest, N head.
 
     Returns:
-        The names of the first-level folders, sorted.
+        The names of the first-level folders, or of those in the first-level folders of the doses, sorted.
 
     Raises:
         ValueError: The folder is missing, or holds no such patient.
     """
     base = _base(root)
-    patients = sorted(p.name for p in base.iterdir() if p.is_dir() and p.name.startswith(prefix) and p.name[0] != ".")
+    folders = [folder for place in _dose_folders(base) or [base] for folder in _folders(place)]
+    patients = sorted({folder.name for folder in folders if folder.name.startswith(prefix)})
     if not patients:
         wanted = f"a folder a patient{f' named {prefix}…' if prefix else ''}"
         raise error(str(base), wanted, "none", "Check the path and that the download ended.")
     return patients
+
+
+def _folders(place: Path) -> list[Path]:
+    return [folder for folder in place.iterdir() if folder.is_dir() and folder.name[0] != "."]
+
+
+def _dose_folders(base: Path) -> list[Path]:
+    """The folders ``full_1mm``, ``quarter_1mm`` and the like, where doses lie above patients."""
+    return sorted(folder for folder in _folders(base) if _DOSE_FOLDER.match(folder.name))
 
 
 def split(patients: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -103,11 +119,12 @@ def ct_pairs(root: str | Path, patient: str, *, label: str = "full") -> CtPairs:
             or without a single pair; and whatever ``dicom.read_series`` refuses.
     """
     check_one_of("label", label, [kind for kind in SERIES if kind != "low"])
-    folder = _base(root) / patient
-    if not patient or not folder.is_dir():
-        remedy = nearest(patient, ct_patients(root))
-        raise error("patient", f"a folder of {_base(root)}", repr(patient), remedy)
-    low, full = (dicom.read_series(_files(folder, kind)) for kind in ("low", label))
+    base = _base(root)
+    folder = base / patient
+    if not patient or patient not in ct_patients(root):
+        raise error("patient", f"a folder of {base}", repr(patient), nearest(patient, ct_patients(root)))
+    places = [dose / patient for dose in _dose_folders(base) if (dose / patient).is_dir()] or [folder]
+    low, full = (dicom.read_series(_files(base, places, kind)) for kind in ("low", label))
     _check_same_grid(folder, low, full)
     mine, theirs = pair(low.positions_mm, full.positions_mm)
     left = (len(low.hu) - len(mine), len(full.hu) - len(mine))
@@ -151,18 +168,41 @@ def _base(root: str | Path) -> Path:
     return base
 
 
-def _files(folder: Path, kind: str) -> list[Path]:
-    """The files of the one series of that kind, by SeriesDescription, else by the name of the folder they lie in."""
-    pattern = SERIES[kind]
+def _files(base: Path, places: list[Path], kind: str) -> list[Path]:
+    """The files of the one series of that kind in a patient's folders, by SeriesDescription, else by their path."""
     # The archive holds one series a folder, beside tens of thousands of projections: open only folders that can match.
-    named = [f for f in sorted(folder.rglob("*")) if f.is_dir() and pattern.search(f.name)]
-    series = [entry for place in named or [folder] for entry in dicom.scan(place)]
-    found = [s for s in series if pattern.search(s.description or s.files[0].parent.name)]
+    inner = [f for place in places for f in (place, *sorted(place.rglob("*"))) if f.is_dir()]
+    named = [f for f in inner if SERIES[kind].search(_below(base, f))]
+    named = [f for f in named if not set(f.parents) & set(named)]
+    series = [entry for place in named or places for entry in _scan(place)]
+    found = [s for s in series if kind == _kind(base, s)]
     if len(found) != 1:
-        others = ", ".join(sorted({s.description or s.files[0].parent.name for s in series}))
+        others = ", ".join(sorted({s.description or s.files[0].parent.name for s in series})) or "none"
         remedy = "GE scanners of the collection have no low-dose images; keep one series of each dose."
-        raise error(str(folder), f"one series of {kind} images", f"{len(found)} among: {others}", remedy)
+        raise error(str(places[0]), f"one series of {kind} images", f"{len(found)} among: {others}", remedy)
     return list(found[0].files)
+
+
+def _kind(base: Path, series: dicom.SeriesFiles) -> str:
+    """Which of `SERIES` it is; empty if none."""
+    told = (kind for text in (series.description, _below(base, series.files[0])) for kind in _kinds(text))
+    return next(told, "")
+
+
+def _kinds(text: str) -> list[str]:
+    return [kind for kind, pattern in SERIES.items() if pattern.search(text)]
+
+
+def _below(base: Path, path: Path) -> str:
+    return path.relative_to(base).as_posix()
+
+
+def _scan(folder: Path) -> tuple[dicom.SeriesFiles, ...]:
+    """The CT series below a folder; a damaged header is an error, as it may be a missing slice."""
+    contents = dicom.scan(folder)
+    if contents.damaged:
+        raise contents.damaged[0]
+    return contents.series
 
 
 def _check_same_grid(folder: Path, low: dicom.Series, label: dicom.Series) -> None:

@@ -1,0 +1,273 @@
+"""The survey of a file or folder: what it holds, what is left out, and a chapter only where its own loader succeeds."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from test_datasets import challenge
+from test_dicom import edited, write
+
+from noisebook import chapters, datasets, dicom, survey
+
+
+def told(path: Path, usable: bool = True) -> str:
+    """What the survey tells of a path that is usable, or not."""
+    lines: list[str] = []
+    assert survey.survey(path, lines.append) is usable
+    return "\n".join(lines)
+
+
+def archive(root: Path, patients: tuple[str, ...] = ("L001", "L002"), side: int = 70) -> Path:
+    """Patients in the layout of the TCIA collection, two slices a dose."""
+    for patient in patients:
+        for number, dose in enumerate(("Full", "Low"), 1):
+            place = root / datasets.ARCHIVE / patient / "study" / f"{number}.000000-{dose} Dose Images-0000{number}"
+            hu = np.random.default_rng(number).normal(0, 20, (2, side, side))
+            dicom.write_series(place, hu, (3, 0.7, 0.7), [0, 3], patient=patient, description=f"{dose} Dose Images")
+    return root
+
+
+def command(text: str) -> dict[str, object]:
+    """The parameters of the command that the survey recommends, as the runner takes them."""
+    line = next(line for line in text.splitlines() if "noisebook run " in line)
+    words = shlex.split(line)
+    assert words[:3] == ["noisebook", "run", "linearized"]
+    return chapters.values("linearized", "book", [words[k + 1] for k, word in enumerate(words) if word == "-p"])
+
+
+def in_python(text: str) -> dicom.Series:
+    """What the line of Python that the survey gives reads."""
+    line = next(line for line in text.splitlines() if line.startswith("In Python: "))
+    assert line.startswith("In Python: from noisebook.dicom import read_series, scan; series = ")
+    return eval(line.partition("series = ")[2], {"read_series": dicom.read_series, "scan": dicom.scan})
+
+
+def test_an_archive_gets_a_command_that_the_chapter_takes(tmp_path: Path) -> None:
+    """Series, sizes and values are listed, and the command names the folder, the label and a probe inside."""
+    text = told(archive(tmp_path))
+    assert "Full Dose Images, 2 files in " in text
+    assert "CT: 2 x 70 x 70 pixels (z, y, x) of 3 x 0.7 x 0.7 mm" in text
+    assert command(text) == {"data_root": str(tmp_path), "label": "full", "probe": [1, 35, 35]}
+
+
+def test_the_folder_of_one_patient_gets_a_command_for_this_patient(tmp_path: Path) -> None:
+    """In the TCIA layout the patient's own folder is the root; where doses lie in it, the one above, with a prefix."""
+    archive(tmp_path)
+    place = tmp_path / datasets.ARCHIVE / "L002"
+    assert command(told(place)) == {"data_root": str(place), "label": "full", "probe": [1, 35, 35]}
+    assert len(datasets.ct_pairs(place, "study").low) == 2
+    for dose in ("Full", "Low"):
+        next(place.glob(f"study/*{dose}*")).rename(place / f"{dose} Dose Images")
+    (place / "study").rmdir()
+    chosen = command(told(place))
+    assert (chosen["data_root"], chosen["prefix"]) == (str(tmp_path / datasets.ARCHIVE), "L002")
+
+
+def test_no_chapter_without_pairs(tmp_path: Path) -> None:
+    """A patient without a low dose, doses of other places, and a patient below the last of which one has no pair."""
+    root = archive(tmp_path / "a")
+    low = next(root.rglob("*Low Dose*"))
+    for z, path in enumerate(sorted(low.iterdir())):
+        edited(path, ImagePositionPatient=[0, 0, 500 + 3 * z])
+    text = told(root)
+    assert "No chapter can use it. linearized needs low and full dose of the same slices" in text
+    assert "expected doses with slices within 0.1 mm of each other" in text
+    shutil.rmtree(low)
+    text = told(root)
+    assert "noisebook run" not in text
+    assert "expected one series of low images, got 0 among: Full Dose Images" in text
+
+
+def test_slices_without_a_partner_are_told(tmp_path: Path) -> None:
+    """Where only some slices pair, the chapter is recommended, with the warning that it will give."""
+    root = archive(tmp_path)
+    last = sorted(root.rglob("L001/*/*Low Dose*/*.dcm"))[-1]
+    edited(last, ImagePositionPatient=[0, 0, 50])
+    text = told(root)
+    assert command(text)["label"] == "full"
+    assert "it will warn: 1 of 2 low-dose and 1 of 2 full slices have no partner" in text
+
+
+def test_images_too_small_for_the_probe_get_no_command(tmp_path: Path) -> None:
+    """Pairs of 60 x 60 pixels, in which nothing can be probed, are no use to the chapter, and the survey says why."""
+    text = told(archive(tmp_path, side=60))
+    assert "noisebook run" not in text
+    assert "probe: expected a pixel 32 pixels inside (60, 60)" in text
+
+
+def test_a_single_image_gets_no_chapter_but_a_line_of_python() -> None:
+    """A single slice is described, not recommended to a chapter that needs pairs; the line in Python reads it."""
+    path = dicom.shipped_example()
+    text = told(path)
+    assert "CT: 1 x 512 x 512 pixels" in text
+    assert "noisebook run" not in text
+    padded = (dicom.read_slice(path).hu == dicom.PADDING_HU).mean()
+    assert f"{padded:.1%} of the pixels are padding, or as low: -1024 HU" in text
+    assert in_python(text).hu.shape == (1, 512, 512)
+
+
+def test_what_is_left_out_is_counted_with_its_reason(tmp_path: Path) -> None:
+    """Localizers, other modalities, texts and damaged files are told; faults of the stack with their numbers."""
+    paths = write(tmp_path / "a")
+    edited(paths[2], ImagePositionPatient=[-3.2, -1.75, 9])
+    edited(write(tmp_path / "b")[0], Modality="MR")
+    for path in sorted((tmp_path / "b").iterdir())[1:]:
+        edited(path, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    (tmp_path / "README").write_text("text")
+    (tmp_path / "cut.dcm").write_bytes(paths[0].read_bytes()[:200])
+    text = told(tmp_path)
+    assert "skipped: 2 localizer, 1 modality MR, 1 not DICOM" in text
+    assert f"damaged: {tmp_path / 'cut.dcm'}: expected" in text
+    assert "no volume: slices are unevenly spaced: 2.50 to 9.50 mm" in text
+    with pytest.warns(UserWarning, match="unevenly spaced"):
+        assert in_python(text).hu.shape == (3, 6, 9)
+
+
+def test_series_that_cannot_be_used_say_why(tmp_path: Path) -> None:
+    """A series without slopes is no use: the error is told, and nothing is recommended."""
+    for path in write(tmp_path):
+        edited(path, RescaleSlope=0)
+    text = told(tmp_path, usable=False)
+    assert "cannot be used: " in text
+    assert "expected RescaleSlope other than zero" in text
+    assert "No CT series here can be used." in text
+
+
+def test_the_grand_challenge_is_surveyed(tmp_path: Path) -> None:
+    """Folders of .IMA files are told by dose; their images are not square here, which the chapter needs."""
+    text = told(challenge(tmp_path, "{dose}_1mm/{patient}"))
+    assert text.count("CT: 3 x 4 x 5 pixels") == 4
+    assert "expected square, of square pixels" in text
+
+
+def test_nothing_there_is_an_error(tmp_path: Path) -> None:
+    """A missing path and a folder without DICOM are errors of ours."""
+    with pytest.raises(ValueError, match="expected a folder, got nothing there"):
+        told(tmp_path / "gone")
+    with pytest.raises(ValueError, match="expected DICOM files, got a folder without any"):
+        told(tmp_path)
+
+
+COUNTS = np.random.default_rng(0).poisson(3.0, (4, 20, 30)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".TIFF", ".npy", ".npz"])
+def test_photon_counts_get_a_command_that_the_chapter_takes(suffix: str, tmp_path: Path) -> None:
+    """Whole numbers as noisy as Poisson's law has them: shape, mean, verdict and a command are told."""
+    path = tmp_path / f"my counts{suffix}"
+    if suffix == ".npy":
+        np.save(path, COUNTS)
+    elif suffix == ".npz":
+        np.savez(path, COUNTS)
+    else:
+        tifffile.imwrite(path, COUNTS, photometric="minisblack")
+    text = told(path)
+    assert "4 x 20 x 30 values of uint16, mean 3" in text
+    assert "looks like photon counts: whole numbers, variance to mean" in text
+    words = shlex.split(next(line for line in text.splitlines() if "noisebook run " in line))
+    assert words[:4] == ["noisebook", "run", "gap", "-p"]
+    assert chapters.values("gap", "book", [words[4]]) == {"counts_path": str(path)}
+
+
+@pytest.mark.parametrize(
+    ("array", "reason"),
+    [
+        (COUNTS * 0.37, r"no photon counts: .* values are no counts"),
+        (COUNTS + 100, "subtract the offset"),
+        (np.tile(np.arange(30) + 40, (20, 1)), "too little noise"),
+        (COUNTS[None, :2].repeat(2, 0), r"gap needs an image \(Y, X\) or a stack"),
+    ],
+)
+def test_what_is_no_counts_gets_no_command(array: np.ndarray, reason: str, tmp_path: Path) -> None:
+    """Scaled, offset and smooth images, and arrays of four axes, are told apart, and no chapter is named."""
+    np.save(tmp_path / "a.npy", array)
+    text = told(tmp_path / "a.npy", usable=False)
+    assert re.search(reason, text)
+    assert "No chapter can use it." in text
+    assert "noisebook run" not in text
+
+
+def radiographs(root: Path, patients: dict[str, int], *, shared: bool = False) -> Path:
+    """An archive of random radiographs: by part, so many patients of each class; shared: one of them in two parts."""
+    random = np.random.default_rng(0)
+    number = 0
+    for part, count in patients.items():
+        for _ in range(count):
+            number += 1
+            names = {"NORMAL": f"IM-{number:04d}-0001", "PNEUMONIA": f"person{number}_virus_1"}
+            for label, name in names.items():
+                place = root / "chest_xray" / part / label / f"{name}.jpeg"
+                place.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(random.integers(0, 256, (20, 24)).astype(np.uint8)).save(place)
+    if shared:
+        first = root / "chest_xray" / "train" / "PNEUMONIA" / "person1_virus_1.jpeg"
+        shutil.copy(first, root / "chest_xray" / "test" / "PNEUMONIA" / "person1_virus_2.jpeg")
+    return root
+
+
+def commands(text: str) -> list[dict[str, object]]:
+    """The parameters of the commands for the chapter xray, as the runner takes them."""
+    found = []
+    for line in text.splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:3] == ["noisebook", "run", "xray"]:
+            preset = words[words.index("--preset") + 1] if "--preset" in words else "book"
+            given = [words[k + 1] for k, word in enumerate(words) if word == "-p"]
+            found.append(chapters.values("xray", preset, given))
+    return found
+
+
+def test_an_archive_of_radiographs_is_counted_and_gets_commands(tmp_path: Path) -> None:
+    """Counts by part and class; its own folders are taken where no patient is in two."""
+    text = told(radiographs(tmp_path, {"train": 3, "val": 1, "test": 2}))
+    assert "Chest radiographs: 12 images" in text
+    assert "train: 3 NORMAL, 3 PNEUMONIA" in text
+    assert "val: 1 NORMAL, 1 PNEUMONIA" in text
+    assert "12 patients by file name, 0 of them with images in two folders" in text
+    assert "copies" not in text
+    book, paper = commands(text)
+    assert book == {"data_root": str(tmp_path), "by": "folder"}
+    assert (paper["data_root"], paper["by"], paper["nets"]) == (str(tmp_path), "folder", "train")
+
+
+def test_copies_of_radiographs_are_counted_once(tmp_path: Path) -> None:
+    """The archive's copy of itself and the folders of a Mac add no image, and their number is told."""
+    root = radiographs(tmp_path, {"train": 3, "val": 1, "test": 2})
+    shutil.copytree(root / "chest_xray", root / "chest_xray" / "chest_xray")
+    hidden = root / "__MACOSX" / "train" / "NORMAL"
+    hidden.mkdir(parents=True)
+    (hidden / "._IM-0001-0001.jpeg").write_bytes(b"x")
+    text = told(root)
+    assert "Chest radiographs: 12 images" in text
+    assert "13 more files are copies or hidden, or lie elsewhere: left out" in text
+
+
+def test_patients_in_two_folders_are_divided_anew(tmp_path: Path) -> None:
+    """Where the folders share a patient, or one is empty, by=patient is recommended; identifiers are not told."""
+    text = told(radiographs(tmp_path / "a", {"train": 3, "val": 1, "test": 2}, shared=True))
+    assert "12 patients by file name, 1 of them with images in two folders" in text
+    assert "divided anew: by=patient" in text
+    assert [chosen["by"] for chosen in commands(text)] == ["patient", "patient"]
+    assert "person1" not in text
+    text = told(radiographs(tmp_path / "b", {"train": 4}) / "chest_xray" / "train")
+    assert [chosen["by"] for chosen in commands(text)] == ["patient", "patient"]
+
+
+def test_radiographs_that_the_chapter_cannot_use_get_no_command(tmp_path: Path) -> None:
+    """Too few patients to divide, a damaged file, a part without a class: each is told, and nothing recommended."""
+    text = told(radiographs(tmp_path / "a", {"train": 2}))
+    assert "The chapter xray cannot use it: NORMAL: expected at least three patients, got 2" in text
+    root = radiographs(tmp_path / "b", {"train": 3, "val": 1, "test": 2})
+    broken = root / "chest_xray" / "val" / "NORMAL" / "IM-0004-0001.jpeg"
+    broken.write_bytes(broken.read_bytes()[:100])
+    text = told(root, usable=False)
+    assert f"damaged: {broken}" in text
+    assert "noisebook run" not in text
+    shutil.rmtree(broken.parent)
+    with pytest.raises(ValueError, match="val: expected images of both classes, got only PNEUMONIA"):
+        told(root)

@@ -1,0 +1,278 @@
+"""Weights files of others: nothing in them runs, what is damaged is refused, and what is whole loads exactly."""
+
+import hashlib
+import io
+import os
+import pickle
+import random
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from zenodo_server import zenodo
+
+from noisebook import archives, weights
+
+
+def network(channels: int = 2) -> nn.Module:
+    """A convolution with batch normalisation: float weights, running statistics and an integer counter."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, channels, 3), nn.BatchNorm2d(channels))
+
+
+def saved(thing: object, **more: Any) -> bytes:
+    """What ``torch.save`` writes."""
+    stream = io.BytesIO()
+    torch.save(thing, stream, **more)
+    return stream.getvalue()
+
+
+def whole(kind: str) -> bytes:
+    """A file of the network's weights, ``.pt`` or ``.safetensors``."""
+    state = dict(network().state_dict())
+    return saved(state) if kind == ".pt" else safetensors.torch.save(state)
+
+
+def rewritten(content: bytes, change: Callable[[bytes], bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
+    """The same archive, with right checksums, and another pickle."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(stream, "w", compression) as new:
+        for name in old.namelist():
+            new.writestr(name, change(old.read(name)) if name.endswith("/data.pkl") else old.read(name))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", [".safetensors", ".pt"])
+def test_a_state_dict_is_read_exactly(tmp_path: Path, kind: str) -> None:
+    """Names, shapes, types and values are those that were stored; ``into`` a network they fit strictly."""
+    path = tmp_path / f"net{kind}"
+    path.write_bytes(whole(kind))
+    like = nn.Module.to(network(), "meta").state_dict()
+    read = weights.read(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest(), like=like)
+    torch.testing.assert_close(read.state, dict(network().state_dict()), rtol=0, atol=0)
+    assert read.hyper_parameters == {}
+    weights.into(network(), read.state)
+
+
+def test_a_lightning_checkpoint_gives_state_and_hyper_parameters(tmp_path: Path) -> None:
+    """Of a Lightning checkpoint the state dict and the hyper-parameters are read, and the rest is left."""
+    more = {"channels": 2, "rate": 1e-3, "levels": [1, 2]}
+    state = network().state_dict()
+    optimizer = torch.optim.Adam(network().parameters()).state_dict()
+    checkpoint = {"epoch": 3, "state_dict": state, "hyper_parameters": more, "optimizer_states": [optimizer]}
+    (tmp_path / "net.ckpt").write_bytes(saved(checkpoint))
+    read = weights.read(tmp_path / "net.ckpt")
+    assert read.hyper_parameters == more
+    torch.testing.assert_close(read.state, dict(state), rtol=0, atol=0)
+
+
+class _Canary:
+    """Unpickled, it makes a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = str(folder)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (self.folder,)
+
+
+def canaries(folder: Path) -> dict[str, bytes]:
+    """Files that run code when they are unpickled, by name."""
+    canary, state = _Canary(folder), network().state_dict()
+    plain = whole(".pt")
+    return {
+        "bare.pt": pickle.dumps(canary, 2),
+        "zip.pt": saved(canary),
+        "beside.pt": saved({**state, "extra": canary}),
+        "lightning.ckpt": saved({"state_dict": state, "hyper_parameters": {"a": canary}}),
+        "four.pth": saved(canary, pickle_protocol=4),
+        "inside.pt": rewritten(plain, lambda program: pickle.dumps(canary, 2)),
+        "old.ckpt": saved(canary, _use_new_zipfile_serialization=False),
+    }
+
+
+@pytest.mark.parametrize("name", list(canaries(Path())))
+def test_a_pickle_that_would_run_does_not(tmp_path: Path, name: str) -> None:
+    """A pickle that makes a folder is refused in every wrapping, named in the error, and makes none."""
+    canary, path = tmp_path / "canary", tmp_path / name
+    content = canaries(canary)[name]
+    path.write_bytes(content)
+    asked = "a bare pickle, a program" if name in ("bare.pt", "old.ckpt") else r"asks to run (posix|nt)\.mkdir"
+    with pytest.raises(ValueError, match=rf"{name}: expected .*{asked}.* It was not opened"):
+        weights.read(path)
+    assert not canary.exists()
+    if name == "bare.pt":
+        pickle.loads(content)
+    else:
+        torch.load(io.BytesIO(content), weights_only=False)
+    assert canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.npz", b"", r"kind of file: expected one of \.ckpt, \.pt, \.pth, \.safetensors, got '\.npz'"),
+        ("a.pt", b"", "expected a zip archive, as torch.save writes it, got something else"),
+        ("a.pt", whole(".pt")[:1500], "expected a whole zip archive"),
+        ("a.safetensors", whole(".pt"), "expected a safetensors file, got SafetensorError while parsing"),
+        ("a.safetensors", safetensors.torch.save({}), "expected at least one tensor, got none"),
+        ("a.pt", saved({}), "expected at least one tensor, got none"),
+        ("a.pt", saved([1, 2]), "expected tensors by name, got a list of other things"),
+        ("a.pt", saved({"a": 1}), "expected tensors by name, got a dict of other things"),
+        ("a.pt", saved(bytearray(9)), "asks to run [a-z_.]*(bytearray|encode)"),
+        ("a.ckpt", saved({"state_dict": {"a": torch.zeros(1)}, "hyper_parameters": 3}), "expected a mapping, got int"),
+        ("a.pt", saved({"a": torch.zeros(1).expand(10**9)}), r"a: expected a tensor that is stored value by value"),
+        ("a.pt", saved({"a": torch.eye(3).to_sparse()}), "asks to run torch._utils._rebuild_sparse_tensor"),
+        ("a.pt", rewritten(whole(".pt"), lambda p: p, zipfile.ZIP_DEFLATED), "members that are not compressed"),
+        ("a.pt", rewritten(whole(".pt"), lambda p: p[:-40]), "expected a whole pickle"),
+        ("a.pt", rewritten(whole(".pt"), lambda p: p.replace(b"K\x12t", b"J\0\0\0\x7ft", 1)), "a: weights_only|record"),
+        ("a.pt", saved({"a": torch.tensor([1.0, float("nan")])}), ": a: expected finite values, got 1 that"),
+        ("a.safetensors", safetensors.torch.save({"a": torch.tensor(float("inf"))}), "a: expected finite values"),
+    ],
+)
+def test_what_is_no_weights_file_is_told(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    """Each way of being none gives an error that names the file, what was expected and what was found."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name}.*({message})"):
+        weights.read(tmp_path / name)
+
+
+def test_missing_files_and_wrong_checksums_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file, a folder, too large a file and another sha256 are refused before anything is parsed."""
+    monkeypatch.setattr("zipfile.ZipFile", lambda *a: pytest.fail("parsed before verified"))
+    (tmp_path / "folder.pt").mkdir()
+    (tmp_path / "net.pt").write_bytes(whole(".pt"))
+    for name, more, message in (
+        ("no.pt", {}, r"no\.pt: expected a weights file, got nothing there"),
+        ("folder.pt", {}, r"folder\.pt: expected a weights file, got a folder"),
+        ("net.pt", {"sha256": "0" * 64}, r"net\.pt: expected sha256 0{64}, got \w{64}\. It is damaged"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            weights.read(tmp_path / name, **more)
+    monkeypatch.setattr("noisebook.weights._open.MAX_BYTES", 100)
+    with pytest.raises(ValueError, match=r"net\.pt: expected at most 100 bytes, got \d+"):
+        weights.read(tmp_path / "net.pt")
+
+
+def test_shapes_are_compared_before_tensors_are_allocated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file for another network is refused, its shapes named, while it has been loaded on the meta device only."""
+    path, devices, load = tmp_path / "net.pt", [], torch.load
+    path.write_bytes(saved({**network(3).state_dict(), "more": torch.zeros(1)}))
+    monkeypatch.setattr(torch, "load", lambda *a, **k: devices.append(k["map_location"]) or load(*a, **k))
+    with pytest.raises(ValueError, match=r"1 left over: more; 6 of another shape: 0\.bias \(3,\) for \(2,\)"):
+        weights.read(path, like=network().state_dict())
+    assert devices == ["meta"]
+    path.write_bytes(saved(network().double().state_dict()))
+    with pytest.raises(ValueError, match=r"6 of another type: 0\.bias torch\.float64 for torch\.float32"):
+        weights.read(path, like=network().state_dict())
+
+
+def mutated(content: bytes, chance: random.Random) -> bytes:
+    """Bytes flipped, replaced, cut out, doubled, or cut off, at random places; never the same as before."""
+    while True:
+        data = bytearray(content)
+        for _ in range(chance.choice((1, 1, 2, 8))):
+            place, length = chance.randrange(max(1, len(data))), chance.choice((1, 2, 4, 64))
+            match chance.randrange(5):
+                case 0:
+                    data[place : place + 1] = bytes([data[place] ^ 1 << chance.randrange(8)] if data else b"")
+                case 1:
+                    data[place : place + length] = chance.randbytes(length)
+                case 2:
+                    del data[place : place + length]
+                case 3:
+                    data[place:place] = data[place : place + length]
+                case 4:
+                    del data[max(place, 1) :]
+        if bytes(data) != content:
+            return bytes(data)
+
+
+def peak_bytes(reset: bool = False) -> int:
+    """The largest resident memory since the last reset, where the system tells it; else 0."""
+    try:
+        if reset:
+            Path("/proc/self/clear_refs").write_text("5")
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    except OSError:
+        return 0
+
+
+def told_or_read(path: Path, like: dict[str, Tensor]) -> str | dict[str, object]:
+    """Our error, or names with shapes and types; anything else is raised."""
+    try:
+        read = weights.read(path, like=like)
+    except ValueError as refused:
+        return str(refused)
+    return {name: (value.shape, value.dtype) for name, value in read.state.items()}
+
+
+@pytest.mark.parametrize("kind", [".pt", ".safetensors", "pickle of .pt"])
+def test_a_thousand_mutations(tmp_path: Path, kind: str) -> None:
+    """With the known sha256 each is refused; without, our error or the same names, shapes, types; quick, small."""
+    suffix, chance = kind.removeprefix("pickle of "), random.Random(kind)
+    content, like = whole(suffix), network().state_dict()
+    path, sha256 = tmp_path / f"net{suffix}", hashlib.sha256(content).hexdigest()
+    before, passed, told, slowest = peak_bytes(reset=True), 0, 0, 0.0
+    for _ in range(1000):
+        one = rewritten(content, lambda p: mutated(p, chance)) if suffix != kind else mutated(content, chance)
+        path.write_bytes(one)
+        with pytest.raises(ValueError, match=f"expected sha256 {sha256}"):
+            weights.read(path, sha256=sha256, like=like)
+        start = time.process_time()
+        outcome = told_or_read(path, like)
+        passed += outcome == {name: (value.shape, value.dtype) for name, value in like.items()}
+        if isinstance(outcome, str):
+            told += 1
+            assert str(path) in outcome
+            assert ": expected " in outcome
+        slowest = max(slowest, time.process_time() - start)
+    assert passed + told == 1000
+    assert told > 100
+    assert slowest < 2
+    assert peak_bytes() - before < 200e6
+
+
+SIX = sorted(id for id, entry in archives.fetchable().items() if entry.record == "7784039")
+DECAYS = [(1, "0.0"), (1, "0.001"), (1, "0.01"), (1, "0.1"), (2, "0.00025"), (3, "0.00011111111111111112")]
+BLOCKS = ("inc", *(f"down{n}.maxpool_conv.1" for n in (1, 2, 3, 4)), *(f"up{n}.conv" for n in (1, 2, 3, 4)))
+
+
+def stand_in(seed: int) -> dict[str, Tensor]:
+    """Random weights under the names of the published networks, of small shapes."""
+    torch.manual_seed(seed)
+    layers = {f"{block}.double_conv.{n}": nn.Conv2d(2, 2, 3) for block in BLOCKS for n in (0, 4)}
+    layers |= {f"{block}.double_conv.{n}": nn.BatchNorm2d(2) for block in BLOCKS for n in (2, 6)}
+    layers |= {"out.conv": nn.Conv2d(2, 2, 1), "prediction": nn.Conv2d(2, 1, 3)}
+    return {f"{name}.{key}": value for name, layer in layers.items() for key, value in layer.state_dict().items()}
+
+
+def test_the_six_published_files_are_fetched_and_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The six files of the record, served here with random weights of 130 tensors, are fetched and load exactly."""
+    registry = archives.fetchable()
+    assert [str(registry[id].file) for id in SIX] == [
+        f"size_orig_128_scaling_{scaling}_weight_decay_{decay}_n_epochs_40.pt" for scaling, decay in DECAYS
+    ]
+    with zenodo(tmp_path) as server:
+        server.files = {str(registry[id].file): saved(stand_in(n)) for n, id in enumerate(SIX)}
+        for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+            monkeypatch.delenv(name)
+        for name, value in server.environment(tmp_path / "cache").items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(ValueError, match=rf"expected the weights file, got nothing.*weights fetch {SIX[0]}"):
+            weights.load(SIX[0])
+        for id in SIX:
+            archives.fetch(id)
+    for n, id in enumerate(SIX):
+        assert len(stand_in(n)) == 130
+        torch.testing.assert_close(weights.load(id), stand_in(n), rtol=0, atol=0)
+    archives.place(SIX[0]).write_bytes(saved(stand_in(7)))
+    with pytest.raises(ValueError, match=r"expected sha256 \w+, got \w+\. Run: noisebook weights fetch"):
+        weights.load(SIX[0])

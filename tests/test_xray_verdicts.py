@@ -1,0 +1,217 @@
+"""The xray chapter's claims and tables, on made-up studies that support all of them and on others that do not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from noisebook.papers import xray
+from noisebook.studies import by_seed
+
+SEEDS = 3
+Arrays = dict[str, np.ndarray]
+
+
+def by_method(values: dict[str, dict[str, float]], clean: dict[str, float] | None = None) -> Arrays:
+    """Rows of a study, a little different from seed to seed, the seeds in falling order."""
+    rows = []
+    for seed in reversed(range(SEEDS)):
+        named = {-1: clean} if clean else {}
+        named |= {xray.METHODS.index(name): row for name, row in values.items()}
+        for method, row in named.items():
+            rows.append({"method": method, "seed": seed} | {k: v * (1 + 0.001 * seed) for k, v in row.items()})
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def spread() -> Arrays:
+    """Residual best, coders smooth."""
+    psnr = {"identity": 21, "median": 29, "Gaussian": 29.5, "non-local means": 29, "ae": 24, "vae": 22, "residual": 31}
+    kept = {"ae": 0.1, "vae": 0.05, "residual": 0.7}
+    return by_method(
+        {
+            name: {
+                "psnr": value,
+                "ssim": value / 40,
+                "mse": 10 ** (-value / 10),
+                "kept": kept.get(name, 1),
+                "train_mse": 10 ** (-value / 10) * 0.97,
+            }
+            for name, value in psnr.items()
+        }
+    )
+
+
+def transfer() -> Arrays:
+    """Own nets gain 10 dB, others 4; the mixed net 9.8 on Gaussian noise."""
+    rows: list[dict[str, float]] = []
+    for seed in range(SEEDS):
+        for trained, names in enumerate(xray.TRAINED):
+            for tested, name in enumerate(xray.CORRUPTIONS):
+                gain = 10.0 if names == (name,) else 9.8 if trained == 6 and name in names else 4.0
+                psnr = {"psnr": 20 + gain + 0.01 * seed, "before": 20.0}
+                rows.append({"trained": trained, "tested": tested, "seed": seed} | psnr)
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def studies() -> dict[str, Arrays | np.ndarray]:
+    """What supports every claim."""
+    latents, count = [10, 20, 40, 50, 150], 20
+    fall = np.exp(-np.arange(count) / 8)
+    images = {"images": np.repeat([50, 300, 1300], SEEDS), "seed": np.tile(range(SEEDS), 3)}
+    detect = {
+        name: {"detectability": d} for name, d in zip(xray.METHODS, (1.4, 1.1, 1.3, 0.7, 0.5, 0.3, 1.35), strict=True)
+    }
+    return {
+        "spread": spread(),
+        "transfer": transfer(),
+        "latent": {
+            "latent": np.array(latents),
+            "seed": np.arange(SEEDS),
+            "loss": np.full((5, SEEDS, 4), 2366.0),
+            "psnr": np.full((5, SEEDS), 22.0),
+        },
+        "skips": {
+            "seed": np.arange(SEEDS),
+            "loss": np.stack([np.tile(fall, (SEEDS, 1)), np.tile(fall**4, (SEEDS, 1))]),
+            "psnr": np.array([[28.0] * SEEDS, [29.0] * SEEDS]),
+        },
+        "images": images | {"psnr": np.repeat([27.0, 29.8, 30.0], SEEDS)},
+        "detect": by_method(detect, {"detectability": 2.4}),
+        "initial": np.full(5, 64**2 * math.log(2) * 1.002),
+        "wrapped": {
+            "share": np.array([0.06, 0.07, 0.1]),
+            "clipped": np.array([24.3, 21.4, 17.6]),
+            "wrapped": np.array([12.5, 11.7, 10.5]),
+            "carried": np.array([0.93, 0.89, 0.82]),
+            "elsewhere": np.zeros(3),
+        },
+    }
+
+
+def verdicts(found: dict[str, Arrays | np.ndarray]) -> dict[str, str]:
+    """By the claims' names."""
+    return {claim.id: claim.verdict for claim in xray.claims(**found)}  # type: ignore[arg-type]
+
+
+def test_studies_that_support_all_claims_do() -> None:
+    """X1 to X11 hold, each named once, with data, and with nets wherever nets are measured."""
+    found = xray.claims(**studies())  # type: ignore[arg-type]
+    assert {claim.id: claim.verdict for claim in found if claim.verdict != "holds"} == {}
+    assert {int(claim.id[1:].rstrip("abcd")) for claim in found} == set(range(1, 12))
+    assert len({claim.id for claim in found}) == len(found)
+    assert all("held-out patients" in claim.data for claim in found)
+    assert {claim.id for claim in found if not claim.schedule} == {"X4", "X8a", "X8b", "X8c"}
+    assert "0.25 of the authors' width" in next(claim.schedule for claim in found if claim.id == "X1a")
+
+
+def _method(study: str, quantity: str, name: str, value: float) -> Callable[[dict], None]:
+    def change(found: dict) -> None:
+        rows = found[study]
+        rows[quantity][rows["method"] == xray.METHODS.index(name)] = value
+
+    return change
+
+
+def _put(study: str, quantity: str, value: object) -> Callable[[dict], None]:
+    def change(found: dict) -> None:
+        found[study][quantity][...] = value
+
+    return change
+
+
+def _untrained(found: dict) -> None:
+    found["initial"] = found["initial"] * 1.1
+
+
+def _gain(trained: int, value: float) -> Callable[[dict], None]:
+    def change(found: dict) -> None:
+        rows = found["transfer"]
+        rows["psnr"][(rows["trained"] == trained) if trained == 6 else (rows["trained"] != rows["tested"])] = value
+
+    return change
+
+
+FAILING = {
+    "X1a": _method("spread", "psnr", "ae", 32),
+    "X1b": _method("spread", "ssim", "vae", 0.99),
+    "X1c": _method("spread", "mse", "residual", 0.1),
+    "X1d": _method("spread", "psnr", "Gaussian", 33),
+    "X2a": _method("spread", "kept", "ae", 0.6),
+    "X2b": _method("spread", "kept", "vae", 0.6),
+    "X2c": _method("spread", "kept", "residual", 0.09),
+    "X3a": _method("spread", "train_mse", "residual", 0.002),
+    "X3b": _method("spread", "mse", "residual", 0.002),
+    "X4": _untrained,
+    "X5a": lambda found: found["latent"]["loss"].__setitem__(2, 2300),
+    "X5b": lambda found: found["latent"]["psnr"].__setitem__(2, 23),
+    "X6a": lambda found: found["skips"]["loss"].__setitem__(1, 1.0),
+    "X6b": lambda found: found["skips"]["psnr"].__setitem__(1, 27.0),
+    "X7a": _gain(0, 30.0),
+    "X7b": _gain(0, 19.0),
+    "X8a": _put("wrapped", "elsewhere", 2),
+    "X8b": _put("wrapped", "carried", 0.3),
+    "X8c": _put("wrapped", "wrapped", 20),
+    "X9": _gain(6, 29.0),
+    "X10a": _put("images", "psnr", np.repeat([31.0, 29.0, 30.0], SEEDS)),
+    "X10b": _put("images", "psnr", np.repeat([27.0, 29.0, 30.0], SEEDS)),
+    "X11a": _method("detect", "detectability", "ae", 1.4),
+    "X11b": _method("detect", "detectability", "vae", 1.4),
+    "X11c": _method("detect", "detectability", "residual", 1.0),
+}
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_every_claim_can_fail(name: str) -> None:
+    """A study that says the opposite makes its claim fail."""
+    found = studies()
+    FAILING[name](found)
+    assert verdicts(found)[name] == "fails"
+
+
+def test_every_claim_has_a_study_that_fails_it() -> None:
+    """No claim holds whatever is measured."""
+    assert set(verdicts(studies())) == set(FAILING)
+
+
+def test_the_spread_over_seeds_counts() -> None:
+    """A mean on the right side is not enough when the seeds disagree."""
+    found = studies()
+    rows = found["spread"]
+    chosen = rows["method"] == xray.METHODS.index("ae")  # type: ignore[index]
+    rows["psnr"][chosen] = [22.0, 24.0, 40.0]  # type: ignore[index]
+    assert verdicts(found)["X1a"] == "fails"
+
+
+def test_values_come_in_the_order_of_the_seeds() -> None:
+    """Whatever the order of the rows."""
+    rows = {"seed": np.array([2, 0, 1, 0]), "method": np.array([1, 1, 1, 0]), "psnr": np.array([22.0, 20.0, 21.0, 9.0])}
+    assert by_seed(rows, "psnr", method=1).tolist() == [20, 21, 22]
+    assert xray.of_method(rows, "psnr", xray.METHODS[1]).tolist() == [20, 21, 22]
+
+
+def test_the_table_has_means_and_deviations() -> None:
+    """One row a method; one seed alone has no deviation."""
+    found = xray.table(studies()["spread"], studies()["detect"])  # type: ignore[arg-type]
+    assert found["method"] == list(xray.METHODS)
+    assert set(found) == {"method", "PSNR / dB", "SSIM", "squared error", "high frequencies kept", "d'"}
+    assert found["PSNR / dB"][0] == "21 ± 0.02"
+    one = {name: values[spread()["seed"] == 0] for name, values in spread().items()}
+    seen = {name: np.array(values) for name, values in one.items()} | {"detectability": np.ones(7)}
+    assert xray.table(one, seen)["PSNR / dB"][0] == "21"
+
+
+def test_the_transfer_matrix_holds_gains() -> None:
+    """By net, corruption and seed; diagonal and mixed levels as made up."""
+    gain = xray.transfer_matrix(transfer())
+    assert gain.shape == (7, 6, SEEDS)
+    np.testing.assert_allclose(gain[:6].diagonal()[0], 10)
+    np.testing.assert_allclose(gain[6, :, 0], [4, 4, 4, 9.8, 9.8, 9.8])
+
+
+@pytest.mark.parametrize(("target", "epoch"), [(0.5, 2), (0.05, 4), (2.0, 1), (0.3, 3)])
+def test_epochs_are_counted_from_one(target: float, epoch: int) -> None:
+    """The first epoch at or below the target; one more than there are when it is never reached."""
+    assert xray.epochs_to(np.array([1.0, 0.5, 0.3]), target) == epoch
