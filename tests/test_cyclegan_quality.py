@@ -29,7 +29,7 @@ def test_psnr_follows_from_the_rmse_under_every_convention() -> None:
     truth[truth < -500] = -100
     found = cyclegan.scores(truth + 4, truth)["psnr"][:, 0]
     expected = dict.fromkeys(cyclegan.CONVENTIONS, 20 * math.log10(2400 / 4))
-    expected |= {"not clipped, range 400 HU": 40.0, "not clipped, range 4000 HU": 60.0}
+    expected |= {"not windowed, range 400 HU": 40.0, "not windowed, range 4000 HU": 60.0}
     clipped = np.sqrt(1 - 1 / truth.size) * 4  # the bright pixel is beyond the window
     expected[quality.WINDOW_RULE] = 20 * math.log10(400 / clipped)
     assert list(found) == pytest.approx(list(expected.values()), abs=1e-3)
@@ -42,7 +42,7 @@ def test_air_does_not_count_where_it_is_clipped() -> None:
     other[truth < -500] -= 700
     found = dict(zip(cyclegan.CONVENTIONS, cyclegan.scores(other, truth)["psnr"][:, 0], strict=True))
     assert found[quality.AUTHORS_RULE] == found[quality.WINDOW_RULE] == math.inf
-    assert found["not clipped, range 400 HU"] < 10
+    assert found["not windowed, range 400 HU"] < 10
 
 
 def test_ssim_depends_on_the_range_and_nothing_else() -> None:

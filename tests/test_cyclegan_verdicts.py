@@ -148,7 +148,7 @@ def test_all_nets_stand_beside_the_input() -> None:
 def test_nets_are_ordered_by_seed() -> None:
     """Whatever the order of the rows."""
     rows = study() | {"seed": np.repeat([3, 1, 2], 3), "epoch": np.repeat([30, 10, 20], 3)}
-    assert cyclegan.by_seed(rows, "epoch", cyclegan.PAIRED).tolist() == [10, 20, 30]
+    assert studies.by_seed(rows, "epoch", kind=cyclegan.PAIRED).tolist() == [10, 20, 30]
 
 
 def simulated(count: int, seed: int) -> tuple[cyclegan.Scans, np.ndarray]:
@@ -185,10 +185,10 @@ def test_the_seeds_are_measured_and_written(tmp_path: Path) -> None:
     assert arrays["test"].shape == arrays["adversarial"].shape == (3, 2)
     assert np.isfinite(arrays["cycle_full"][arrays["kind"] == 0]).all()
     assert np.isnan(arrays["cycle_full"][arrays["kind"] != 0]).all()
-    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "work").rglob("*.pt")}
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "nets").rglob("*.pt")}
     again = cyclegan.study_seeds(next((tmp_path / "work").glob("[0-9a-f]*")), "cpu", **config)
     np.testing.assert_array_equal(again["rmse_truth"], arrays["rmse_truth"])
-    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "work").rglob("*.pt")} == stamps
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "nets").rglob("*.pt")} == stamps
     assert len(stamps) == 6
 
 
@@ -197,8 +197,8 @@ def test_lambdas_and_shifts_are_swept(tmp_path: Path) -> None:
     """One row a weight of the losses, and one a shift; claims are computed from them."""
     size = {"seeds": [1], "epochs": 1, "width": 2}
     given = {
-        "lambdas": cyclegan.study_lambdas(tmp_path / "a", "cpu", lambdas=[[0, 0], [10, 5]], **size),
-        "registration": cyclegan.study_registration(tmp_path / "b", "cpu", shifts=[0, 512], **size),
+        "lambdas": cyclegan.study_lambdas(tmp_path / "a" / "b", "cpu", lambdas=[[0, 0], [10, 5]], **size),
+        "registration": cyclegan.study_registration(tmp_path / "a" / "c", "cpu", shifts=[0, 512], **size),
     }
     assert given["lambdas"]["lambda_cycle"].tolist() == [0, 10]
     assert given["registration"]["shift"].tolist() == [0, 512]
@@ -206,8 +206,8 @@ def test_lambdas_and_shifts_are_swept(tmp_path: Path) -> None:
     assert set(found(published() | given)) == set(found(published()))
 
 
-def test_planned_studies_can_be_recorded() -> None:
-    """Their configurations are JSON, and their arguments those of their functions; none has a result yet."""
-    for one in cyclegan.PLANNED_STUDIES:
+def test_studies_can_be_recorded() -> None:
+    """Their configurations are JSON, and their arguments those of their functions."""
+    for one in cyclegan.STUDIES:
         assert studies.circumstances(one)["config"] == one.config
         assert set(one.config) == set(one.run.__annotations__) - {"folder", "device", "return"}

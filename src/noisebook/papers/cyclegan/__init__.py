@@ -6,7 +6,7 @@ adversarial denoising network for multiphase coronary CT angiography", Medical P
 """
 
 from .crops import batches
-from .long import ASIDE, PAIRED, PLANNED_STUDIES, UNPAIRED, measure_all, study_lambdas, study_registration, study_seeds
+from .long import ASIDE, PAIRED, STUDIES, UNPAIRED, measure_all, study_lambdas, study_registration, study_seeds
 from .nets import (
     AUTHORS,
     EMBEDDED,
@@ -20,8 +20,10 @@ from .nets import (
     embedded_test,
     load,
     register,
+    schedule,
     train,
     train_embedded,
+    watched_scans,
 )
 from .network import (
     SCALE_HU,
@@ -49,7 +51,7 @@ from .quality import (
 )
 from .scans import Domains, Scans, check_apart, check_hu, domains, from_mu, read_archive, read_mu, to_mu
 from .training import Config, ImageBuffer, PairedTraining, Training, adversarial
-from .verdicts import against_input, beating, by_seed, claims, table
+from .verdicts import against_input, beating, claims, table
 from .watch import Watch, denoise, tiling
 
 __all__ = [
@@ -58,10 +60,10 @@ __all__ = [
     "CONVENTIONS",
     "EMBEDDED",
     "PAIRED",
-    "PLANNED_STUDIES",
     "SCALE_HU",
     "SHIFTED",
     "SMALL",
+    "STUDIES",
     "TWIN",
     "UNPAIRED",
     "VALIDATION",
@@ -84,7 +86,6 @@ __all__ = [
     "against_input",
     "batches",
     "beating",
-    "by_seed",
     "check_apart",
     "check_hu",
     "claims",
@@ -108,6 +109,7 @@ __all__ = [
     "residuals_hu",
     "rmse_hu",
     "rmse_table",
+    "schedule",
     "scores",
     "study_lambdas",
     "study_registration",
@@ -118,4 +120,5 @@ __all__ = [
     "to_mu",
     "train",
     "train_embedded",
+    "watched_scans",
 ]

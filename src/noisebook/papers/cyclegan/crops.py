@@ -17,14 +17,14 @@ from .training import Config
 
 
 def batches(domains: Domains, config: Config, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of crops with flips, (quarter dose, full dose), both (B, 1, patch, patch) in HU.
+    """One epoch of crops with flips, (quarter dose, full dose), both (looks B, 1, patch, patch) in HU.
 
     Each domain is gone through in a random order of its own, the smaller one as often as it takes. Registered slices
     are drawn together, cropped at one place, up to ``config.shift`` apart, and flipped together.
 
     Args:
         domains: All training slices.
-        config: Patch, batch, crops and shift.
+        config: Patch, batch, looks, crops and shift.
         generator: Chooses order, places and flips.
 
     Raises:
@@ -34,12 +34,13 @@ def batches(domains: Domains, config: Config, generator: torch.Generator) -> Ite
     if side < config.patch:
         raise error("domains", f"slices of at least {config.patch} pixels a side", side)
     steps = max(1, config.crops * max(len(domains.quarter), len(domains.full)) // config.batch)
-    order = _order(len(domains.quarter), steps * config.batch, generator)
-    other = order if domains.registered else _order(len(domains.full), steps * config.batch, generator)
-    for k in range(0, steps * config.batch, config.batch):
+    size = config.batch * config.looks
+    order = _order(len(domains.quarter), steps * size, generator)
+    other = order if domains.registered else _order(len(domains.full), steps * size, generator)
+    for k in range(0, steps * size, size):
         pairs = [
             _crops(domains, int(a), int(b), config, generator)
-            for a, b in zip(order[k : k + config.batch], other[k : k + config.batch], strict=True)
+            for a, b in zip(order[k : k + size], other[k : k + size], strict=True)
         ]
         yield torch.stack([a for a, _ in pairs])[:, None], torch.stack([b for _, b in pairs])[:, None]
 

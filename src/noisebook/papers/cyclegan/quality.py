@@ -69,8 +69,8 @@ CONVENTIONS = {
     AUTHORS_RULE: Convention(own_maximum, 1.0, 2.0),
     PROPER_RULE: Convention(own_maximum, 1.0, 1.0),
     WINDOW_RULE: Convention(windowed, _WIDTH, _WIDTH),
-    "not clipped, range 400 HU": Convention(unchanged, _WIDTH, _WIDTH),
-    "not clipped, range 4000 HU": Convention(unchanged, SCALE_HU, SCALE_HU),
+    "not windowed, range 400 HU": Convention(unchanged, _WIDTH, _WIDTH),
+    "not windowed, range 4000 HU": Convention(unchanged, SCALE_HU, SCALE_HU),
 }
 """Every convention by the name that tables show. The first two differ in the range of the SSIM alone."""
 

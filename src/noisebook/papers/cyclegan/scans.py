@@ -17,7 +17,7 @@ from torch import Tensor
 from noisebook import ct, datasets
 from noisebook._checks import check_finite, check_one_of, check_rank, check_shape, error
 
-from .network import SMALLEST
+from .network import AIR_HU, SMALLEST
 
 PAIRINGS = ("shuffled", "patients", "registered")
 """How the doses belong together: drawn apart from the same slices, of different patients, or pixel by pixel."""
@@ -142,7 +142,7 @@ def to_mu(hu: np.ndarray, unit: str = "1/mm") -> np.ndarray:
 
 
 def read_archive(root: str | Path, patients: Iterable[str], *, label: str = "full") -> Scans:
-    """Slices of patients of a CT archive, real or simulated, paired by position.
+    """Slices of patients of a CT archive, real or simulated, paired by position; not below air, as the authors' are.
 
     Args:
         root: As for `noisebook.datasets.ct_pairs`.
@@ -156,11 +156,14 @@ def read_archive(root: str | Path, patients: Iterable[str], *, label: str = "ful
     if not pairs:
         raise error("patients", "at least one", "none")
     ids = tuple(pair.patient for pair in pairs for _ in pair.low)
-    return Scans(np.concatenate([pair.low for pair in pairs]), np.concatenate([pair.label for pair in pairs]), ids)
+    quarter, full = (np.concatenate(some) for some in zip(*((pair.low, pair.label) for pair in pairs), strict=True))
+    return Scans(_above_air(quarter), _above_air(full), ids)
 
 
 def read_mu(root: str | Path, part: str, *, unit: str = "1/mm") -> Scans:
     """Slices from ``{train,test}/{full_dose,quarter_dose}/N.npy``, each (Y, X) in mu, in the order of their numbers.
+
+    As for `read_archive`, nothing is below air.
 
     Args:
         root: The folder that holds ``train`` and ``test``.
@@ -179,7 +182,12 @@ def read_mu(root: str | Path, part: str, *, unit: str = "1/mm") -> Scans:
     if lonely:
         raise error(str(Path(root) / part), "each N.npy at both doses", f"{len(lonely)} at one only, as {lonely[0]}")
     quarter, full = (np.stack([from_mu(_array(some[k]), unit) for k in sorted(some)]) for some in files)
-    return Scans(quarter, full)
+    return Scans(_above_air(quarter), _above_air(full))
+
+
+def _above_air(hu: np.ndarray) -> np.ndarray:
+    """What lies below air, as padding does, counts as air."""
+    return hu.clip(min=AIR_HU)
 
 
 def _numbered(folder: Path) -> dict[int, Path]:

@@ -20,10 +20,12 @@ from noisebook._checks import check_one_of, check_positive, error
 
 from .network import INIT, SCALE_HU, Discriminator, Generator, normalise
 from .scans import PAIRINGS
-from .watch import Watch
+from .watch import WINDOW_HU, Watch
 
 SCHEDULES = ("step", "linear")
 PRECISIONS = ("float32", "bfloat16")
+CRITICS = ("authors", "windowed")
+"""What judges: the authors' discriminators, or ones without normalisation that see soft tissue alone."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,15 @@ class Config:
 
     width: int = 32  # of the generators; from the authors' code
     critic: int = 64  # width of the discriminators; Zhu et al., section 7.2
+    critics: str = "authors"  # of `CRITICS`; ours
+    looks: int = 1  # ours; steps of the discriminators, each on crops of its own, for one of the generators
     blocks: int = 6  # Zhu et al., section 7.2, for images of 128 pixels
     last: float = INIT  # new weights of the generators' last layer; from the authors' code
     scale_hu: float = SCALE_HU  # HU that one stands for; from the authors' code
     pairing: str = "shuffled"  # of `scans.PAIRINGS`; from the authors' code. registered: supervised, L1
     every: int = 1  # ours; registered: every so many-th patient
     shift: int = 0  # ours; registered: the label's crop lies up to so many pixels elsewhere, along both axes
-    lambda_cycle: float = 10.0  # Zhu et al., section 4
+    lambda_cycle: float = 10.0  # of L1 over 4000 HU, whatever scale_hu; Zhu et al., section 4
     lambda_identity: float = 5.0  # Zhu et al., section 5.2: half of the cycle's
     learning_rate: float = 2e-4  # Zhu et al., section 4
     schedule: str = (
@@ -53,15 +57,18 @@ class Config:
     seed: int = 0  # ours
 
     def __post_init__(self) -> None:
-        for name, known in (("pairing", PAIRINGS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+        words = {"pairing": PAIRINGS, "schedule": SCHEDULES, "precision": PRECISIONS, "critics": CRITICS}
+        for name, known in words.items():
             check_one_of(name, getattr(self, name), known)
-        for name in ("every", "batch", "epochs", "patch", "crops", "learning_rate"):
+        for name in ("every", "batch", "epochs", "patch", "crops", "learning_rate", "looks"):
             check_positive(name, getattr(self, name))
         for name in ("shift", "lambda_cycle", "lambda_identity", "buffer"):
             if not getattr(self, name) >= 0:
                 raise error(name, "a number from zero on", getattr(self, name))
         if self.shift and not self.supervised:
             raise error("shift", "0 unless pairing is registered", self.shift)
+        if self.looks > 1 and not self.buffer:
+            raise error("buffer", "at least 1 image, as the discriminators look more than once", self.buffer)
 
     @property
     def supervised(self) -> bool:
@@ -70,13 +77,18 @@ class Config:
 
 
 def _new(config: Config) -> dict[str, nn.Module]:
-    """New networks, their weights drawn from the configuration's seed: the same denoiser, supervised or not."""
+    """New networks, their weights drawn from the configuration's seed: the same denoiser, supervised or not.
+
+    Channels lie last in memory: convolutions then take half the time on a CPU.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         nets: dict[str, nn.Module] = {"g_q2f": generator(config)}
         if not config.supervised:
             nets |= {"g_f2q": generator(config)}
-            nets |= {name: Discriminator(config.critic) for name in ("d_f", "d_q")}
+            nets |= {name: Discriminator(config.critic, config.critics == "authors") for name in ("d_f", "d_q")}
+    for net in nets.values():
+        net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return nets
 
 
@@ -115,6 +127,10 @@ class ImageBuffer:
                 image, self.images[place] = self.images[place].to(image.device), image
             found.append(image)
         return torch.stack(found)
+
+    def past(self, count: int) -> Tensor:
+        """Some of the kept images, (count, C, Y, X), at random."""
+        return torch.stack([self.images[self._draw(len(self.images))] for _ in range(count)])
 
     def _draw(self, limit: int) -> int:
         return int(torch.randint(limit, (), generator=self.generator))
@@ -166,20 +182,28 @@ class Training:
         self.watch = watch or Watch({})
 
     def step(self, fabric: Any, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """One step on (quarter dose, full dose), both (B, 1, Y, X) in HU, of different places and patients.
+        """One step on (quarter dose, full dose), both (looks B, 1, Y, X) in HU, of different places and patients.
+
+        The generators see the first B; the discriminators look at all, beside what the generators made now and before.
 
         Returns:
-            ``adversarial``: mean of the generators' two terms, before the step. ``critics``: mean over the domains of
-            the sum of the two squared terms, before halving. ``cycle_hu``: mean of the two L1 residuals;
+            ``adversarial``: mean of the generators' two terms, before the step. ``critics``: mean over domains and
+            looks of the sum of the two squared terms, before halving. ``cycle_hu``: mean of the two L1 residuals;
             ``identity_full_hu`` and ``identity_quarter_hu``: of full dose denoised, and of quarter dose made noisier.
             Those whose weight is zero are left out.
         """
-        scale = self.config.scale_hu
-        quarter, full = (normalise(images, scale) for images in batch)
+        c = self.config
+        looks = list(zip(*(torch.split(normalise(images, c.scale_hu), c.batch) for images in batch), strict=True))
         with _frozen(self.d_f, self.d_q):
-            found, fakes = self._generators(fabric, quarter, full)
-        found |= self._critics(fabric, (quarter, full), fakes)
-        return {name: scale * value if name.endswith("_hu") else value for name, value in found.items()}
+            found, fakes = self._generators(fabric, *looks[0])
+        shown = [self.past_full.exchange(fakes[0]), self.past_quarter.exchange(fakes[1])]
+        sums = [self._critics(fabric, looks[0], shown)]
+        for real in looks[1:]:
+            sums.append(
+                self._critics(fabric, real, [past.past(c.batch) for past in (self.past_full, self.past_quarter)])
+            )
+        found["critics"] = torch.stack(sums).mean()
+        return {name: SCALE_HU * value if name.endswith("_hu") else value for name, value in found.items()}
 
     def _generators(self, fabric: Any, quarter: Tensor, full: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
         c = self.config
@@ -190,8 +214,8 @@ class Training:
         for there, back, critic, start in ways:
             with autocast(c, start):
                 fake = there(start)
-                around = F.l1_loss(back(fake), start) if c.lambda_cycle else None
-            fooled = adversarial(critic(fake), True)
+                around = self._apart(back(fake), start) if c.lambda_cycle else None
+            fooled = adversarial(self._judge(critic, fake), True)
             fabric.backward(fooled if around is None else fooled + c.lambda_cycle * around)
             terms["adversarial"].append(fooled.detach())
             terms["cycle_hu"] += [] if around is None else [around.detach()]
@@ -199,24 +223,34 @@ class Training:
         for name, there, same in (("full", self.g_q2f, full), ("quarter", self.g_f2q, quarter)):
             if c.lambda_identity:
                 with autocast(c, same):
-                    change = F.l1_loss(there(same), same)
+                    change = self._apart(there(same), same)
                 fabric.backward(c.lambda_identity * change)
                 terms[f"identity_{name}_hu"] = [change.detach()]
         self.generators.step()
         return {name: torch.stack(values).mean() for name, values in terms.items() if values}, fakes
 
-    def _critics(self, fabric: Any, real: tuple[Tensor, Tensor], fakes: list[Tensor]) -> dict[str, Tensor]:
+    def _apart(self, images: Tensor, others: Tensor) -> Tensor:
+        """Their L1 distance at the authors' scale, whatever ours: the losses' weights keep their meaning."""
+        return F.l1_loss(images, others) * (self.config.scale_hu / SCALE_HU)
+
+    def _judge(self, critic: nn.Module, images: Tensor) -> Tensor:
+        """A discriminator's map of what it is shown of images: all, or soft tissue within the window, about -1 to 1."""
+        if self.config.critics == "authors":
+            return critic(images)  # type: ignore[no-any-return]
+        low, high = (bound / self.config.scale_hu for bound in WINDOW_HU)
+        return critic(images.clamp(low, high) * (2 / (high - low)))  # type: ignore[no-any-return]
+
+    def _critics(self, fabric: Any, real: tuple[Tensor, Tensor], fakes: list[Tensor]) -> Tensor:
         quarter, full = real
-        fake_full, fake_quarter = self.past_full.exchange(fakes[0]), self.past_quarter.exchange(fakes[1])
         self.critics.zero_grad()
         sums = []
-        for critic, true, false in ((self.d_f, full, fake_full), (self.d_q, quarter, fake_quarter)):
-            judged = critic(torch.cat([true, false]))
+        for critic, true, false in ((self.d_f, full, fakes[0]), (self.d_q, quarter, fakes[1])):
+            judged = self._judge(critic, torch.cat([true, false]))
             both = adversarial(judged[: len(true)], True) + adversarial(judged[len(true) :], False)
             fabric.backward(both / 2)
             sums.append(both.detach())
         self.critics.step()
-        return {"critics": torch.stack(sums).mean()}
+        return torch.stack(sums).mean()
 
     def end_epoch(self, epoch: int) -> None:
         """Judge the generators, and lower the learning rates."""

@@ -12,6 +12,7 @@ import torch
 
 from noisebook import metrics
 from noisebook.claims import Claim
+from noisebook.studies import by_seed
 
 from .long import ASIDE, PAIRED, UNPAIRED
 from .network import Discriminator, Generator, map_size, parameters, receptive_field
@@ -26,13 +27,6 @@ AIM = 0.15
 PUBLISHED_CYCLE_HU = 6.0
 """The authors' cycle residual, 0.0015 of 4000 HU."""
 _RULES = list(CONVENTIONS)
-
-
-def by_seed(rows: Rows, quantity: str, kind: int) -> np.ndarray:
-    """A quantity of the nets of a kind, (nets, …), in the order of their seeds."""
-    chosen = np.flatnonzero(np.asarray(rows["kind"]) == kind)
-    order = chosen[np.argsort(np.asarray(rows["seed"])[chosen], kind="stable")]
-    return np.asarray(np.asarray(rows[quantity])[order])
 
 
 def against_input(rows: Rows, quantity: str = "rmse_truth") -> np.ndarray:
@@ -113,11 +107,11 @@ def _claim(
 def _denoises(rows: Rows) -> list[Claim]:
     ratio = against_input(rows)[np.asarray(rows["kind"]) == UNPAIRED]
     gains = {
-        name: by_seed(rows, name, UNPAIRED)[:, _RULES.index(AUTHORS_RULE)].mean(1)
+        name: by_seed(rows, name, kind=UNPAIRED)[:, _RULES.index(AUTHORS_RULE)].mean(1)
         - rows[f"input_{name}"][_RULES.index(AUTHORS_RULE)].mean()
         for name in ("psnr", "ssim")
     }
-    changes = by_seed(rows, "rmse_full", UNPAIRED) / rows["input_rmse_full"] - 1
+    changes = by_seed(rows, "rmse_full", kind=UNPAIRED) / rows["input_rmse_full"] - 1
     upper = [metrics.bootstrap(change, rows["patient"], seed=0)[1] for change in changes]
     rule = "against full dose, by the authors' rule"
     return [
@@ -155,7 +149,7 @@ def _not_always(seeds: Rows, lambdas: Rows) -> list[Claim]:
 
 
 def _pairs(seeds: Rows, registration: Rows) -> list[Claim]:
-    rmse = {kind: by_seed(seeds, "rmse_truth", kind).mean(1) for kind in (UNPAIRED, PAIRED, ASIDE)}
+    rmse = {kind: by_seed(seeds, "rmse_truth", kind=kind).mean(1) for kind in (UNPAIRED, PAIRED, ASIDE)}
     shift = np.asarray(registration["shift"])
     ratio = against_input(registration)
     least, most = (ratio[shift == value] for value in (shift.min(), shift.max()))
@@ -185,7 +179,7 @@ def _pairs(seeds: Rows, registration: Rows) -> list[Claim]:
 
 
 def _equilibrium(rows: Rows) -> list[Claim]:
-    generators, critics = (by_seed(rows, name, UNPAIRED)[:, -1] for name in ("adversarial", "critics"))
+    generators, critics = (by_seed(rows, name, kind=UNPAIRED)[:, -1] for name in ("adversarial", "critics"))
     return [
         _claim("C5a", "the generators' term ends near 1/4", generators, low=0.2, high=0.3, published=".264"),
         _claim(
@@ -200,8 +194,8 @@ def _equilibrium(rows: Rows) -> list[Claim]:
 
 
 def _conventions(rows: Rows) -> list[Claim]:
-    ssim = by_seed(rows, "ssim", UNPAIRED).mean(2)
-    psnr = by_seed(rows, "psnr", UNPAIRED).mean(2)
+    ssim = by_seed(rows, "ssim", kind=UNPAIRED).mean(2)
+    psnr = by_seed(rows, "psnr", kind=UNPAIRED).mean(2)
     authors, proper = (_RULES.index(name) for name in (AUTHORS_RULE, PROPER_RULE))
     return [
         _claim(
@@ -250,7 +244,7 @@ def _geometry() -> list[Claim]:
 
 
 def _residuals(rows: Rows) -> list[Claim]:
-    cycle = (by_seed(rows, "cycle_quarter", UNPAIRED) + by_seed(rows, "cycle_full", UNPAIRED)) / 2
+    cycle = (by_seed(rows, "cycle_quarter", kind=UNPAIRED) + by_seed(rows, "cycle_full", kind=UNPAIRED)) / 2
     high = 2 * PUBLISHED_CYCLE_HU
     few = f"is at most {high:g} HU, twice the authors' cycle"
     return [
@@ -258,7 +252,7 @@ def _residuals(rows: Rows) -> list[Claim]:
         _claim(
             "C10b",
             f"what the denoiser changes about full dose {few}",
-            by_seed(rows, "identity_full", UNPAIRED),
+            by_seed(rows, "identity_full", kind=UNPAIRED),
             high=high,
             unit="HU",
             published="5.6 HU",
@@ -266,7 +260,7 @@ def _residuals(rows: Rows) -> list[Claim]:
         _claim(
             "C10c",
             f"what the way back changes about quarter dose {few}",
-            by_seed(rows, "identity_quarter", UNPAIRED),
+            by_seed(rows, "identity_quarter", kind=UNPAIRED),
             high=high,
             unit="HU",
             published="2.4 HU",
@@ -276,10 +270,10 @@ def _residuals(rows: Rows) -> list[Claim]:
 
 def _texture(rows: Rows) -> list[Claim]:
     kinds = (UNPAIRED, PAIRED)
-    shift = {kind: np.log2(by_seed(rows, "mean_frequency", kind) / rows["full_mean_frequency"]) for kind in kinds}
+    shift = {kind: np.log2(by_seed(rows, "mean_frequency", kind=kind) / rows["full_mean_frequency"]) for kind in kinds}
     circumference = np.asarray(rows["frequency"])
     total = {
-        kind: np.log2((by_seed(rows, "power", kind) @ circumference) / (rows["full_power"] @ circumference))
+        kind: np.log2((by_seed(rows, "power", kind=kind) @ circumference) / (rows["full_power"] @ circumference))
         for kind in kinds
     }
     return [
