@@ -93,7 +93,7 @@ def study_lambdas(
         width: Channels of the generators.
     """
     configs = [
-        replace(SMALL, lambda_cycle=cycle, lambda_identity=identity, seed=seed)
+        replace(SMALL, lambda_cycle=float(cycle), lambda_identity=float(identity), seed=seed)
         for seed in seeds
         for cycle, identity in lambdas
     ]
