@@ -29,7 +29,7 @@ ZHU = Config(epochs=200, schedule="linear", buffer=50, batch=1)
 """Zhu et al.: 100 epochs at a constant rate and 100 falling linearly to zero, a buffer of 50 images, batches of one."""
 VALIDATION = 5
 """The last so many training patients choose the epoch and are not trained on."""
-_SMALL = replace(ZHU, width=8, blocks=2, last=INIT / 100, scale_hu=100.0, learning_rate=4e-4, epochs=24, crops=2)
+_SMALL = replace(ZHU, width=8, blocks=2, last=INIT / 100, scale_hu=100.0, learning_rate=4e-4, epochs=16, crops=2)
 _SMALL = replace(_SMALL, critic=16, precision="bfloat16")
 SMALL = replace(_SMALL, pairing="patients", critics="windowed", looks=4)
 """The reduced CycleGAN: a quarter of both widths, two of six blocks, and patients of whom one dose only is seen.
