@@ -144,13 +144,13 @@ def rmse_table(
     Args:
         outputs: (Z, Y, X) by name, HU; the first is the input, the identity's output.
         references: The same shape, HU, by name, such as full dose and noise-free truth.
-        patients: (Z,) ids; they are not shown.
+        patients: (Z,) ids; they are not shown. Unknown, each slice counts as a patient of its own.
         seed: Of the bootstrap.
 
     Returns:
         Columns: image, reference, RMSE, its interval, the change against the input in per cent, its interval.
     """
-    groups = np.unique(list(patients), return_inverse=True)[1]
+    groups = np.unique(list(patients), return_inverse=True)[1] if len(patients) else None
     names = ("image", "against", "RMSE / HU", "95 %", "change / %", "95 % of change")
     table: dict[str, list[object]] = {name: [] for name in names}
     for against, reference in references.items():
