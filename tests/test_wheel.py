@@ -59,7 +59,8 @@ def test_the_wheel_carries_the_package_and_its_data_and_nothing_else(wheel):
 def test_the_wheel_knows_that_it_is_no_clone(unpacked, tmp_path):
     """The unpacked package is the one that runs; it lists its chapters, and refuses what needs a clone."""
     shown = call(unpacked, tmp_path / "empty", "list")
-    assert [line.split()[0] for line in shown.stdout.splitlines()] == sorted(p.stem for p in ROOT.glob("notebooks/*.ipynb"))
+    chapters = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    assert [line.split()[0] for line in shown.stdout.splitlines()] == chapters
     refused = call(unpacked, tmp_path / "empty", "book")
     assert refused.returncode == 2
     assert "needs a clone" in refused.stderr
