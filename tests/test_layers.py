@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "noisebook"
 LEVELS = {
     0: "_checks _paths _parameters _notebook _registry provenance claims",
-    1: "photons phantoms dicom ct jacobian inference metrics archives _console",
+    1: "photons phantoms dicom ct jacobian inference metrics archives release _console",
     2: "datasets embedded weights figures training studies",
     3: "papers",
     4: "chapters survey cli _weights_command",
