@@ -90,8 +90,8 @@ def keep_parts(samples: Sequence[Sample], out: str | Path, chapter: str, name: s
 def write_picture(figure: Figure, path: Path, dpi: int = DPI) -> bytes:
     """Write a figure as ``path.png`` and ``path.svg``; the bytes of the first.
 
-    The PNG has the 256 colours that serve it best, and hardly any further from its own than a fiftieth of the range, at a third
-    to a quarter of the bytes. The SVG and the numbers are exact.
+    The PNG has the 256 colours that serve it best, hardly any further from its own than a fiftieth of the range, at a
+    third to a quarter of the bytes. The SVG and the numbers are exact.
     """
     from PIL import Image
 
