@@ -50,4 +50,12 @@ document.addEventListener("DOMContentLoaded", () => {
     });
   reach();
   window.addEventListener("resize", reach);
+
+  // who follows a link to a cell sees its code
+  const unfold = () => {
+    const cell = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (cell) cell.querySelectorAll("details.hide").forEach((code) => { code.open = true; });
+  };
+  unfold();
+  window.addEventListener("hashchange", unfold);
 });
