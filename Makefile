@@ -25,9 +25,10 @@ figures: $(STAMP)  ## execute the notebooks that something has changed for, and 
 test: $(STAMP)  ## the test suite
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
-test-browser: $(STAMP)  ## the built book in Chromium; needs `pip install playwright` in .venv and Debian's chromium
-	@$(BIN)/python -c "import playwright" 2>/dev/null || { \
-	  echo "make test-browser needs playwright: $(BIN)/python -m pip install -c constraints.txt playwright"; exit 1; }
+test-browser: $(STAMP)  ## the built book in Chromium: needs playwright, axe-playwright-python and Debian's chromium
+	@$(BIN)/python -c "import playwright, axe_playwright_python" 2>/dev/null || { \
+	  echo "make test-browser needs two packages:"; \
+	  echo "    $(BIN)/python -m pip install -c constraints.txt playwright axe-playwright-python"; exit 1; }
 	@command -v chromium >/dev/null || { echo "make test-browser needs chromium: apt-get install chromium"; exit 1; }
 	$(BIN)/python -m pytest -m browser tests/browser $(PYTEST_ARGS)
 

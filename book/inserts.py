@@ -95,7 +95,7 @@ class Inserts:
                 self.about[name]["question"],
                 ":::",
             ]
-        return "\n".join(["::::{grid} 1 2 3 3", ":gutter: 3", "", *cards, "::::"])
+        return "\n".join(["::::{grid} 2 2 3 3", ":gutter: 3", "", *cards, "::::"])
 
     def shown(self) -> dict[str, dict[str, Any]]:
         """The chapters of this book that have a picture for its first page: name to what is cut from which figure."""
