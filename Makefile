@@ -10,7 +10,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 PORT ?= 8000
 
-.PHONY: help book test test-browser figures weights studies deposit check serve clean
+.PHONY: help book test test-browser test-links figures weights studies freeze deposit wheel check serve clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -32,11 +32,20 @@ test-browser: $(STAMP)  ## the built book in Chromium: needs playwright, axe-pla
 	@command -v chromium >/dev/null || { echo "make test-browser needs chromium: apt-get install chromium"; exit 1; }
 	$(BIN)/python -m pytest -m browser tests/browser $(PYTEST_ARGS)
 
+test-links: $(STAMP)  ## whether what the text links to on other hosts is still there
+	$(BIN)/python -m pytest -m network tests/test_links.py $(PYTEST_ARGS)
+
 weights: $(STAMP)  ## train every embedded network again, where its code has changed (hours)
 	@$(BIN)/python -m snakemake --cores 2 --rerun-incomplete weights
 
 studies: $(STAMP)  ## run the long studies whose committed results are stale (hours)
 	@$(BIN)/python -m snakemake --cores 2 --rerun-incomplete studies
+
+freeze: $(STAMP)  ## keep the claims' values of this build as those of the release: data/release.json and a badge
+	@$(BIN)/noisebook freeze
+
+wheel: $(STAMP)  ## the installable package, in dist
+	$(BIN)/python -m build --wheel --no-isolation
 
 deposit: $(STAMP)  ## the folder that a maintainer uploads to Zenodo: weights, model cards, licences, checksums
 	@$(BIN)/noisebook weights deposit

@@ -114,3 +114,12 @@ def test_what_is_no_release_is_refused(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(ValueError, match=r"expected a release, got .* Run: noisebook freeze"):
             release.read(file)
+
+
+def test_the_badge_is_that_of_the_release() -> None:
+    """The picture that the README shows has the totals of the committed release."""
+    verdicts = [one.verdict for kept in release.read().values() for one in kept.values()]
+    totals = {name: verdicts.count(name) for name in ("holds", "fails", "not tested")}
+    badge = Path(__file__).parents[1] / "book" / "images" / "claims.svg"
+    assert sum(totals.values()) == len(verdicts) > 0
+    assert badge.read_text(encoding="utf-8") == release.badge(totals)
