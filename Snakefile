@@ -88,7 +88,7 @@ rule chapter:
         f"{RESULTS}/{{chapter}}/run.log",
         f"{RESULTS}/{{chapter}}/claims.json",
     params:
-        registry=lambda wildcards: _registry.of_chapter(wildcards.chapter),
+        registry=lambda wildcards: [_registry.of_chapter(work) for work in chapters.works(wildcards.chapter)],
     threads: 2
     shell: f"noisebook run {{wildcards.chapter}} --out {RESULTS}"
 
