@@ -65,8 +65,9 @@ def test_a_blur_is_measured_as_the_blur_it_is() -> None:
 def test_a_lost_edge_has_no_width() -> None:
     """A network that keeps a twentieth of a step has lost it: the table says so, and no number."""
     assert math.isnan(compare.faint_edge(Jacobian(Blur(3, 0.05), torch.zeros(1, 1, 48, 48)))[1])
-    one = subject(Blur(3, 0.05))
-    assert compare.table({"a": compare.measure(one, realisations=4)}, [one])["edge / px"] == ["lost"]
+    found = {"a": compare.measure(subject(Blur(3, 0.05)), realisations=4)}
+    assert compare.responses(found)["edge / pixels"] == ["lost"]
+    assert list(compare.scores(found)) == ["network", "PSNR / dB, in → out", "SSIM, in → out", "RMSE, in → out"]
 
 
 def test_claims_are_those_of_the_worst_network() -> None:

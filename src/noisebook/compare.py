@@ -41,6 +41,7 @@ class Subject:
         mean: (1, 1, Y, X), the mean of the noisy inputs: where the network is linearized.
         draw: ``draw(count, generator)`` gives (count, 1, Y, X), noisy inputs.
         covariance: Of the inputs' noise.
+        window: (lowest, highest) value shown; the truth's if None.
     """
 
     name: str
@@ -51,6 +52,12 @@ class Subject:
     mean: Tensor
     draw: Callable[[int, torch.Generator], Tensor]
     covariance: Covariance
+    window: tuple[float, float] | None = None
+
+    @property
+    def shown_in(self) -> tuple[float, float]:
+        """The window in which its images are shown."""
+        return self.window or (float(self.truth.min()), float(self.truth.max()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +137,7 @@ def _ct(name: str, seed: int) -> Subject:
         scan.mean,
         lambda count, generator: scan.fbp(scan.measure(count, generator)),
         scan.covariance(variance),
+        window=(-160.0, 240.0),
     )
 
 
@@ -252,18 +260,26 @@ def faint_edge(operator: Jacobian) -> tuple[float, float]:
         return contrast, math.nan
 
 
-def table(found: Mapping[str, Measures], subjects: Sequence[Subject]) -> dict[str, list[object]]:
-    """One row a network: what it was measured on, and every measure in short; *lost* where no edge is left."""
-    columns: dict[str, list[object]] = {"network": list(found), "data": [subject.data for subject in subjects]}
-    for name in ("psnr", "ssim", "rmse"):
+def scores(found: Mapping[str, Measures]) -> dict[str, list[str]]:
+    """PSNR, SSIM and RMSE of input and output, means over all realisations, one row a network."""
+    columns: dict[str, list[str]] = {"network": list(found)}
+    heads = {"psnr": "PSNR / dB", "ssim": "SSIM", "rmse": "RMSE"}
+    for name, head in heads.items():
         pairs = [getattr(one, name).mean(1) for one in found.values()]
-        columns[f"{name.upper()}, in → out"] = [f"{before:.3g} → {after:.3g}" for before, after in pairs]
-    columns["noise kept"] = [float(one.noise_kept.mean()) for one in found.values()]
-    columns["linear / measured noise"] = [float(one.sd_ratio.mean()) for one in found.values()]
-    columns["contrast kept"] = [one.contrast for one in found.values()]
-    widths = [one.edge_px for one in found.values()]
-    columns["edge / px"] = ["lost" if math.isnan(width) else f"{width:.3g}" for width in widths]
+        columns[f"{head}, in → out"] = [f"{before:.3g} → {after:.3g}" for before, after in pairs]
     return columns
+
+
+def responses(found: Mapping[str, Measures]) -> dict[str, list[object]]:
+    """What becomes of noise and of a faint edge, one row a network; *lost* where no edge is left."""
+    widths = [one.edge_px for one in found.values()]
+    return {
+        "network": list(found),
+        "noise kept": [float(one.noise_kept.mean()) for one in found.values()],
+        "linear / measured noise": [float(one.sd_ratio.mean()) for one in found.values()],
+        "contrast kept": [one.contrast for one in found.values()],
+        "edge / pixels": ["lost" if math.isnan(width) else f"{width:.3g}" for width in widths],
+    }
 
 
 def claims(found: Mapping[str, Measures], subjects: Sequence[Subject]) -> list[Claim]:
