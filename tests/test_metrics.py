@@ -126,6 +126,87 @@ def test_the_modulus_of_continuity_of_a_ramp_and_of_a_jump() -> None:
         metrics.modulus_of_continuity(ramp, 20)
 
 
+def test_white_noise_has_a_flat_spectrum() -> None:
+    """White noise of 10 HU on pixels of 0.5 mm has 100 HU² times 0.25 mm² at every frequency but zero."""
+    noise = np.random.default_rng(0).normal(7, 10, (4000, 8, 12)).astype(np.float32)
+    found = metrics.noise_power_spectrum(noise, spacing_mm=0.5)
+    assert found.shape == (8, 12)
+    assert found[0, 0] == pytest.approx(0, abs=1e-6)
+    assert found.ravel()[1:] == pytest.approx(25, rel=0.1)
+    assert found.ravel()[1:].mean() == pytest.approx(25, rel=0.01)
+
+
+def test_the_spectrum_holds_the_variance() -> None:
+    """Parseval: the sum over all frequencies times their cell is the mean variance of the regions."""
+    noise = np.random.default_rng(1).normal(size=(3, 9, 10)).cumsum(2)
+    cell = 1 / (9 * 10 * 0.7**2)
+    total = metrics.noise_power_spectrum(noise, spacing_mm=0.7).sum() * cell
+    assert total == pytest.approx(noise.var((1, 2)).mean(), rel=1e-10)
+
+
+def test_a_wave_has_its_power_at_its_frequency() -> None:
+    """A cosine of amplitude 2 with 4 periods along x in 32 pixels has all its power at +-4/(32 spacing)."""
+    wave = 2 * np.cos(2 * np.pi * 4 * np.arange(32) / 32) * np.ones((1, 32, 1))
+    nps = metrics.noise_power_spectrum(wave, spacing_mm=0.5)
+    assert sorted(map(tuple, np.argwhere(nps > 1e-9))) == [(0, 4), (0, 28)]
+    frequency, power = metrics.radial_spectrum(nps, spacing_mm=0.5)
+    assert int(power.argmax()) == 3
+    assert frequency[3] == pytest.approx(4 / 16, rel=0.03)
+    assert metrics.mean_frequency(frequency, power) == pytest.approx(4 / 16, rel=0.03)
+
+
+def test_rings_of_a_round_spectrum_are_its_profile() -> None:
+    """A spectrum that depends on the radius alone comes back, up to the width of a ring; rings end at Nyquist."""
+    axis = np.fft.fftfreq(64, 0.5)
+    nps = np.exp(-(np.hypot(axis[:, None], axis) ** 2) / 0.1)
+    frequency, power = metrics.radial_spectrum(nps, spacing_mm=0.5)
+    assert len(frequency) == 32
+    assert frequency[-1] == pytest.approx(1.0, rel=0.01)
+    assert power == pytest.approx(np.exp(-(frequency**2) / 0.1), abs=0.01)
+
+
+def test_white_noise_has_the_mean_frequency_of_a_disc() -> None:
+    """Two thirds of the Nyquist frequency, as the mean radius of a disc is."""
+    frequency = np.linspace(0, 1, 2001)
+    assert metrics.mean_frequency(frequency, np.ones(2001)) == pytest.approx(2 / 3, rel=1e-3)
+
+
+def test_spectra_that_cannot_be_are_refused() -> None:
+    """No regions, NaN, no spacing, oblong spectra and spectra without power."""
+    with pytest.raises(ValueError, match="noise: expected at least one pixel"):
+        metrics.noise_power_spectrum(np.zeros((0, 8, 8)), spacing_mm=1)
+    with pytest.raises(ValueError, match="noise: expected finite"):
+        metrics.noise_power_spectrum(np.full((1, 8, 8), np.nan), spacing_mm=1)
+    with pytest.raises(ValueError, match="spacing_mm: expected a number above zero"):
+        metrics.noise_power_spectrum(np.ones((1, 8, 8)), spacing_mm=0)
+    with pytest.raises(ValueError, match="nps: expected a square from 4 pixels a side on"):
+        metrics.radial_spectrum(np.ones((8, 9)), spacing_mm=1)
+    with pytest.raises(ValueError, match="total power: expected a number above zero"):
+        metrics.mean_frequency(np.ones(3), np.zeros(3))
+
+
+def test_the_bootstrap_is_the_interval_of_a_normal_mean() -> None:
+    """For many independent values it is the mean +- 1.96 standard errors; one seed, one interval."""
+    values = np.random.default_rng(0).normal(5, 2, 1000)
+    low, high = metrics.bootstrap(values, seed=0)
+    assert (low, high) == pytest.approx((values.mean() - 0.124, values.mean() + 0.124), abs=0.01)
+    assert metrics.bootstrap(values, seed=0) == (low, high)
+    assert metrics.bootstrap(values, seed=1) != (low, high)
+
+
+def test_the_bootstrap_draws_whole_groups() -> None:
+    """Ten equal values a group carry no more than one; a single group has no width; the mean weighs values alike."""
+    values = np.random.default_rng(0).normal(size=40)
+    once = metrics.bootstrap(values, seed=3)
+    tenfold = metrics.bootstrap(np.repeat(values, 10), np.repeat(np.arange(40), 10), seed=3)
+    assert tenfold == pytest.approx(once)
+    assert metrics.bootstrap(np.array([1.0, 2.0, 6.0]), np.zeros(3), seed=0) == pytest.approx((3, 3))
+    with pytest.raises(ValueError, match="groups: expected shape"):
+        metrics.bootstrap(values, np.zeros(3), seed=0)
+    with pytest.raises(ValueError, match="values: expected at least one"):
+        metrics.bootstrap(values[:0], seed=0)
+
+
 def test_power_above_a_frequency_is_that_of_the_waves_there() -> None:
     """Of two waves only the fast one counts; twice the height is four times the power; constants have none."""
     x = np.arange(64)[None, :].repeat(64, 0)
