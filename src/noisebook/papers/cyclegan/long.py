@@ -1,0 +1,198 @@
+"""The chapter's long runs: seeds of the three nets, weights of the losses, and registration of the pairs.
+
+J.-Y. Zhu et al., ICCV 2017, doi 10.1109/ICCV.2017.244; E. Kang et al., arXiv 1806.09748.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from noisebook import embedded
+from noisebook.studies import Study
+
+from .nets import (
+    SHIFTED,
+    SMALL,
+    TWIN,
+    Trained,
+    checkpoints,
+    embedded_scans,
+    embedded_test,
+    train,
+    watched_scans,
+)
+from .quality import flat_regions, residuals_hu, rmse_hu, scores, texture
+from .scans import Scans, check_apart, domains
+from .training import Config
+from .watch import denoise
+
+UNPAIRED, PAIRED, ASIDE = 0, 1, 2
+"""Kinds of training: CycleGAN, and supervised on registered pairs, and on pairs of which one is aside."""
+RESIDUALS = ("cycle_quarter", "cycle_full", "identity_full", "identity_quarter")
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, eq=False)
+class _Bench:
+    """What every net of a study is trained on and measured with.
+
+    Attributes:
+        training: Slices to train on.
+        watched: The validation, and one slice of each test patient.
+        test: All test slices, beside full dose.
+        truth: ``(Z, Y, X)``, HU, of the same slices.
+        regions: As `flat_regions` gives them.
+        spacing_mm: Pixel size.
+    """
+
+    training: Scans
+    watched: dict[str, Scans]
+    test: Scans
+    truth: np.ndarray
+    regions: list[tuple[int, int, int]]
+    spacing_mm: float
+
+
+def _bench() -> _Bench:
+    training, validation = embedded_scans()
+    test, truth = embedded_test(), embedded_test("noise free").full
+    watched = watched_scans(validation, test)
+    check_apart(training, watched | {"all test slices": test})
+    return _Bench(training, watched, test, truth, flat_regions(truth), embedded.TEST.grid.spacing_mm)
+
+
+def study_seeds(folder: Path, device: str, *, seeds: list[int], epochs: int, width: int) -> Arrays:
+    """Train all three nets from several seeds; the arrays are those of `measure_all`.
+
+    Args:
+        folder: Checkpoints are kept two levels up, by configuration, so that studies share nets.
+        device: To train on.
+        seeds: Of weights, crops and buffers.
+        epochs: Of the schedule.
+        width: Channels of the generators; the discriminators have twice as many.
+    """
+    configs = [replace(config, seed=seed) for seed in seeds for config in (SMALL, TWIN, SHIFTED)]
+    return measure_all(folder.parents[1] / "nets", device, [_sized(config, epochs, width) for config in configs])
+
+
+def study_lambdas(
+    folder: Path, device: str, *, lambdas: list[list[float]], seeds: list[int], epochs: int, width: int
+) -> Arrays:
+    """Train CycleGANs with several weights of the losses; the arrays are those of `measure_all`.
+
+    Args:
+        folder: As for `study_seeds`, and as all below.
+        device: To train on.
+        lambdas: Pairs: weight of the cycle, weight of the identity.
+        seeds: Of weights, crops and buffers.
+        epochs: Of the schedule.
+        width: Channels of the generators.
+    """
+    configs = [
+        replace(SMALL, lambda_cycle=float(cycle), lambda_identity=float(identity), seed=seed)
+        for seed in seeds
+        for cycle, identity in lambdas
+    ]
+    return measure_all(folder.parents[1] / "nets", device, [_sized(config, epochs, width) for config in configs])
+
+
+def study_registration(
+    folder: Path, device: str, *, shifts: list[int], seeds: list[int], epochs: int, width: int
+) -> Arrays:
+    """Train the supervised twin on pairs that are more and more aside; the arrays are those of `measure_all`.
+
+    Args:
+        folder: As for `study_seeds`, and as all below.
+        device: To train on.
+        shifts: Largest displacements along each axis, pixels; 0 is registered, the slices' side is no relation at all.
+        seeds: Of weights and crops.
+        epochs: Of the schedule.
+        width: Channels of the generators.
+    """
+    configs = [replace(TWIN, shift=shift, seed=seed) for seed in seeds for shift in shifts]
+    return measure_all(folder.parents[1] / "nets", device, [_sized(config, epochs, width) for config in configs])
+
+
+def _sized(config: Config, epochs: int, width: int) -> Config:
+    return replace(config, epochs=epochs, width=width, critic=2 * width)
+
+
+def measure_all(folder: Path, device: str, configs: Sequence[Config]) -> Arrays:
+    """Train and measure nets on the simulated patients.
+
+    Args:
+        folder: For checkpoints.
+        device: To train on.
+        configs: N, of the same number of epochs E.
+
+    Returns:
+        Of each net, (N,): ``kind``, ``seed``, ``shift``, ``lambda_cycle``, ``lambda_identity``; ``epoch``, the chosen
+        one; ``mean_frequency`` of its noise, 1/mm; ``cycle_quarter`` and so on of `residuals_hu` (NaN for supervised
+        nets). ``rmse_truth`` and ``rmse_full``, HU, (N, Z); ``psnr``, dB, and ``ssim`` of `scores`, against full dose,
+        (N, conventions, Z); ``power``, its noise power spectrum, HU² mm², (N, R). By epoch, (N, E): ``validation``
+        and ``test``, RMSE against full dose in HU; ``adversarial`` and ``critics`` (NaN for supervised nets).
+        Of the quarter dose, the same with the prefix ``input_``; of the full dose ``full_power``,
+        ``full_mean_frequency`` and ``full_rmse_truth``; ``frequency``, 1/mm, (R,); ``patient``, numbers from 0, (Z,).
+    """
+    bench = _bench()
+    rows = []
+    for config in configs:
+        data = domains(bench.training, config.pairing, config.every)
+        place = checkpoints(folder, config)
+        rows.append(_of_config(config) | _row(bench, train(config, data, place, bench.watched, device, samples=False)))
+    found = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    test = bench.test
+    found |= {f"input_{name}": values for name, values in measure(bench, test.quarter).items()}
+    full = measure(bench, test.full, against_full=False)
+    found |= {f"full_{name}": full[name] for name in ("power", "mean_frequency", "rmse_truth")}
+    found["frequency"] = texture(test.full, bench.truth, bench.regions, spacing_mm=bench.spacing_mm)[0]
+    found["patient"] = np.unique(list(test.patients), return_inverse=True)[1]
+    return found
+
+
+def _of_config(config: Config) -> Arrays:
+    kind = (ASIDE if config.shift else PAIRED) if config.supervised else UNPAIRED
+    names = ("seed", "shift", "lambda_cycle", "lambda_identity")
+    return {"kind": np.array(kind)} | {name: np.array(getattr(config, name)) for name in names}
+
+
+def _row(bench: _Bench, trained: Trained) -> Arrays:
+    test, nets = bench.test, trained.nets
+    found = measure(bench, denoise(nets.q2f, test.quarter)) | {"epoch": np.array(trained.epoch)} | trained.scores
+    nothing = np.full(len(trained.scores["test"]), np.nan)
+    found |= {name: trained.losses.get(name, nothing) for name in ("adversarial", "critics")}
+    left = dict.fromkeys(RESIDUALS, np.nan)
+    if nets.f2q is not None:
+        left = residuals_hu(nets.q2f, nets.f2q, test.quarter, test.full)
+    return found | {name: np.array(left[name]) for name in RESIDUALS}
+
+
+def measure(bench: _Bench, image: np.ndarray, *, against_full: bool = True) -> Arrays:
+    """The numbers of one output (Z, Y, X), HU, of the test slices; ``against_full``: also those against full dose."""
+    _, power, centre = texture(image, bench.truth, bench.regions, spacing_mm=bench.spacing_mm)
+    found = {"rmse_truth": rmse_hu(image, bench.truth), "power": power, "mean_frequency": np.array(centre)}
+    if against_full:
+        found |= {"rmse_full": rmse_hu(image, bench.test.full)} | scores(image, bench.test.full)
+    return found
+
+
+_DATA = f"{embedded.TRAIN.id} {embedded.TEST.id}"
+_SIZE = {"epochs": SMALL.epochs, "width": SMALL.width}
+STUDIES = (
+    Study("cyclegan", "seeds", study_seeds, {"seeds": [0, 1, 2], **_SIZE}, data=_DATA),
+    Study(
+        "cyclegan",
+        "lambdas",
+        study_lambdas,
+        {"lambdas": [[0, 0], [10, 0], [10, 5], [100, 50]], "seeds": [0], **_SIZE},
+        data=_DATA,
+    ),
+    Study(
+        "cyclegan", "registration", study_registration, {"shifts": [0, 2, 4, 8, 512], "seeds": [0], **_SIZE}, data=_DATA
+    ),
+)
+"""Every long run of the chapter; the nets of seed 0 are the embedded ones."""

@@ -1,0 +1,303 @@
+"""Generators and discriminators of the CycleGAN chapter.
+
+J.-Y. Zhu, T. Park, P. Isola, A. A. Efros, "Unpaired image-to-image translation using cycle-consistent adversarial
+networks", ICCV 2017, doi 10.1109/ICCV.2017.244; for CT: E. Kang et al., Medical Physics 46(2), 2019, arXiv 1806.09748.
+The architecture is that of a course project on the AAPM data, whose checkpoints `from_authors` reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from noisebook import weights
+from noisebook._checks import check_positive, check_rank, error
+
+SCALE_HU = 4000.0
+"""The authors' networks see HU, not below `AIR_HU`, over this."""
+AIR_HU = -1000.0
+SMALLEST = 128
+"""The least side of an image, in pixels: that of the authors' crops."""
+INIT = 0.02
+"""Standard deviation of new weights."""
+SLOPE = 0.2
+"""Of the leaky ReLUs."""
+EPS = 1e-5
+"""What instance normalisation adds to variances."""
+NETS = ("G_Q2F", "G_F2Q", "D_F", "D_Q")
+"""The four networks by the authors' names: Q is quarter dose, F full dose."""
+
+
+class _ChannelsLastNorm(torch.autograd.Function):
+    """Instance normalisation of images whose channels lie last: PyTorch's backward takes ten times as long there."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        batch, channels, high, wide = x.shape
+        y, mean, scale = torch.native_group_norm(x, None, None, batch, channels, high * wide, channels, EPS)
+        ctx.save_for_backward(x, mean, scale)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        x, *kept = ctx.saved_tensors
+        mean, scale = (value[..., None, None] for value in kept)
+        # scale (grad - mean(grad) - y mean(grad y)) with y = scale (x - mean), sorted by x and grad
+        total, along = (part.sum((2, 3), keepdim=True, dtype=mean.dtype) for part in (grad, grad * x))
+        pixels = x.shape[2] * x.shape[3]
+        of_x = scale**3 * (mean * total - along) / pixels
+        constant = -scale * total / pixels - mean * of_x
+        rows = [
+            value.to(x.dtype).expand(-1, -1, 1, x.shape[3]).contiguous(memory_format=torch.channels_last)
+            for value in (constant, of_x, scale)
+        ]  # of equal values, as long loops are sooner than those over the channels alone
+        return torch.addcmul(rows[0], x, rows[1]).addcmul_(grad, rows[2])
+
+
+class InstanceNorm(nn.Module):
+    """Each channel of each image to mean 0 and variance 1, without trained values.
+
+    As group normalisation with a group a channel: the same numbers as `torch.nn.InstanceNorm2d`, sooner on a CPU.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape, (B, C, Y, X)."""
+        if x.requires_grad and not x.is_contiguous():
+            return _ChannelsLastNorm.apply(x)  # type: ignore[no-any-return, no-untyped-call]
+        return F.group_norm(x, x.shape[1], eps=EPS)
+
+
+class Reflect(nn.Module):
+    """Reflecting padding that stays in the precision it is given: autocast would widen it to float32."""
+
+    def __init__(self, reach: int) -> None:
+        super().__init__()
+        self.reach = reach
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, Y, X) with ``reach`` more pixels at each side."""
+        with torch.autocast(x.device.type, enabled=False):
+            return F.pad(x, [self.reach] * 4, mode="reflect")
+
+
+def _norm_relu() -> list[nn.Module]:
+    return [InstanceNorm(), nn.ReLU(inplace=True)]
+
+
+class _Down(nn.Module):
+    """Twice: convolution of 3 x 3 to twice the channels, instance normalisation, ReLU; the size stays."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.Conv2d(width, 2 * width, 3, padding=1, bias=False),
+            *_norm_relu(),
+            nn.Conv2d(2 * width, 4 * width, 3, padding=1, bias=False),
+            *_norm_relu(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, W, Y, X) to (B, 4 W, Y, X)."""
+        return self.conv(x)  # type: ignore[no-any-return]
+
+
+class _Residual(nn.Module):
+    """x plus two reflecting convolutions of it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.res_block = nn.Sequential(
+            Reflect(1),
+            nn.Conv2d(channels, channels, 3),
+            *_norm_relu(),
+            Reflect(1),
+            nn.Conv2d(channels, channels, 3),
+            InstanceNorm(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
+        return x + self.res_block(x)  # type: ignore[no-any-return]
+
+
+class _Up(nn.Module):
+    """Twice: transposed convolution of 3 x 3 to half the channels, instance normalisation, ReLU; the size stays."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.deconv = nn.Sequential(
+            nn.ConvTranspose2d(4 * width, 2 * width, 3, padding=1, bias=False),
+            *_norm_relu(),
+            nn.ConvTranspose2d(2 * width, width, 3, padding=1, bias=False),
+            *_norm_relu(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 4 W, Y, X) to (B, W, Y, X)."""
+        return self.deconv(x)  # type: ignore[no-any-return]
+
+
+class Generator(nn.Module):
+    """From one dose to the other, (B, 1, Y, X) to the same shape, both normalised as by `normalise`.
+
+    Args:
+        width: Channels of the first layer; the authors': 32.
+        blocks: Residual blocks; the authors': 6.
+        last: Standard deviation of the new weights of the last layer; the authors': that of all, 0.02. Small values
+            start near the identity.
+        scale_hu: What one stands for in its input and output, HU; the authors': 4000.
+
+    Raises:
+        ValueError: If ``width``, ``blocks`` or ``scale_hu`` is not positive.
+
+    Source: the output is x + tanh(…), and nothing is down-sampled: unlike Zhu's generators.
+    """
+
+    def __init__(self, width: int = 32, blocks: int = 6, last: float = INIT, scale_hu: float = SCALE_HU) -> None:
+        for name, value in (("width", width), ("blocks", blocks), ("scale_hu", scale_hu)):
+            check_positive(name, value)
+        super().__init__()
+        self.scale_hu = scale_hu
+        self.first_layer = nn.Sequential(Reflect(3), nn.Conv2d(1, width, 7), *_norm_relu())
+        self.conv_block = _Down(width)
+        self.res_layers = nn.ModuleList(_Residual(4 * width) for _ in range(blocks))
+        self.deconv_block = _Up(width)
+        self.last_layer = nn.Sequential(Reflect(3), nn.Conv2d(width, 1, 7), nn.Tanh())
+        _initialise(self)
+        nn.init.normal_(cast(Tensor, self.last_layer[1].weight), 0, last)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (B, 1, Y, X), any sides above 3."""
+        check_rank("image", image, 4, "(B, 1, Y, X)")
+        if image.shape[1] != 1:
+            raise error("image", "(B, 1, Y, X)", tuple(image.shape))
+        x = self.conv_block(self.first_layer(image))
+        for block in self.res_layers:
+            x = block(x)
+        return image + self.last_layer(self.deconv_block(x))  # type: ignore[no-any-return]
+
+
+class Discriminator(nn.Module):
+    """A map of how real each 70 x 70 patch looks, (B, 1, Y, X) to (B, 1, Y', X'); 128 pixels a side give 8.
+
+    Args:
+        width: Channels of the first layer; the authors': 64.
+        norm: Instance normalisation, as the authors have it. It hides how strong noise is. Without it the weights start
+            with variances that keep those of the images, K. He et al., arXiv 1502.01852, and the last ones smaller.
+
+    Raises:
+        ValueError: If ``width`` is not positive.
+
+    Source: the PatchGAN of Zhu et al., here without padding and without bias.
+    """
+
+    def __init__(self, width: int = 64, norm: bool = True) -> None:
+        check_positive("width", width)
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(1, width, 4, 2, bias=False), nn.LeakyReLU(SLOPE, inplace=True)]
+        for inputs, stride in ((width, 2), (2 * width, 2), (4 * width, 1)):
+            layers += [
+                nn.Conv2d(inputs, 2 * inputs, 4, stride, bias=False),
+                InstanceNorm() if norm else nn.Identity(),
+                nn.LeakyReLU(SLOPE, inplace=True),
+            ]
+        last = nn.Conv2d(8 * width, 1, 4, bias=False)
+        self.discriminator = nn.Sequential(*layers, last)
+        _initialise(self)
+        if not norm:
+            for layer in self.discriminator:
+                if isinstance(layer, nn.Conv2d):
+                    nn.init.kaiming_normal_(layer.weight, SLOPE)
+            with torch.no_grad():
+                last.weight.mul_(0.1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Judge (B, 1, Y, X)."""
+        return self.discriminator(image)  # type: ignore[no-any-return]
+
+
+def _initialise(net: nn.Module) -> None:
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, 0, INIT)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+@dataclass(frozen=True)
+class Nets:
+    """What a training or a checkpoint gives.
+
+    Attributes:
+        q2f: From quarter to full dose: the denoiser.
+        f2q: From full to quarter dose; None for supervised nets.
+        d_f: Judges full-dose images; None where it was not kept.
+        d_q: Judges quarter-dose images; None where it was not kept.
+    """
+
+    q2f: Generator
+    f2q: Generator | None = None
+    d_f: Discriminator | None = None
+    d_q: Discriminator | None = None
+
+
+def from_authors(checkpoint: Mapping[str, Any]) -> Nets:
+    """The networks of one of the authors' checkpoints, any width, in evaluation mode.
+
+    Args:
+        checkpoint: State dictionaries under ``G_Q2F_state_dict`` (needed), ``G_F2Q_state_dict``, ``D_F_state_dict``
+            and ``D_Q_state_dict``; what else is in it (epoch, optimisers) is left alone.
+
+    Raises:
+        ValueError: If there is no denoiser, or a state is not that of our architecture.
+    """
+    states = {name: checkpoint.get(f"{name}_state_dict") for name in NETS}
+    if not isinstance(states["G_Q2F"], Mapping):
+        raise error("checkpoint", "G_Q2F_state_dict", ", ".join(sorted(map(str, checkpoint))) or "nothing")
+    found = {name: None if state is None else _net(name, state) for name, state in states.items()}
+    return Nets(*found.values())  # type: ignore[arg-type]
+
+
+def _net(name: str, state: Mapping[str, Tensor]) -> nn.Module:
+    """One network with the weights of ``state``, which also tells its width."""
+    state = {key.removeprefix("module."): value for key, value in state.items()}  # of torch's DataParallel
+    first = "first_layer.1.weight" if name[0] == "G" else "discriminator.0.weight"
+    if first not in state:
+        raise error(f"{name}_state_dict", first, ", ".join(sorted(state)[:5]) or "nothing")
+    width = len(state[first])
+    if name[0] == "D":
+        return weights.into(Discriminator(width), state).eval()
+    blocks = {key.split(".")[1] for key in state if key.startswith("res_layers.")}
+    return weights.into(Generator(width, max(1, len(blocks))), state).eval()
+
+
+def normalise(hu: Tensor, scale_hu: float = SCALE_HU) -> Tensor:
+    """HU, any shape, to what the networks see: water to 0, air and below, at the authors' scale, to -0.25."""
+    return hu.clamp(min=AIR_HU) / scale_hu
+
+
+def parameters(net: nn.Module) -> int:
+    """How many trained values a network has."""
+    return sum(value.numel() for value in net.parameters())
+
+
+def receptive_field(net: nn.Module) -> int:
+    """Side of the square of input pixels that one output sees through a chain of convolutions (norms left out)."""
+    reach, jump = 1, 1
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            reach += (layer.kernel_size[0] - 1) * jump
+            jump *= layer.stride[0]
+    return reach
+
+
+def map_size(net: Discriminator, side: int) -> int:
+    """Pixels a side of a discriminator's map for an image of ``side`` x ``side``."""
+    with torch.device("meta"):
+        copy = Discriminator(cast(nn.Conv2d, net.discriminator[0]).out_channels)
+        return int(copy(torch.empty(1, 1, side, side)).shape[-1])

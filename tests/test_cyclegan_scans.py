@@ -1,0 +1,197 @@
+"""Slices of the CycleGAN chapter: units, files, pairings, and bad input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from noisebook import datasets, dicom
+from noisebook.papers import cyclegan
+
+SIDE = 128
+
+
+def slices(count: int = 4, seed: int = 0) -> np.ndarray:
+    """Soft tissue with noise in air, (count, 128, 128) float32, HU."""
+    hu = np.random.default_rng(seed).normal(40, 30, (count, SIDE, SIDE))
+    hu[:, :, :20] = -1000
+    return hu.astype(np.float32)
+
+
+def scans(patients: tuple[str, ...] = ("a", "a", "b", "c"), seed: int = 0) -> cyclegan.Scans:
+    """One slice an entry of ``patients``; the full dose is the quarter dose plus its slice's number."""
+    quarter = slices(len(patients), seed)
+    steps = np.arange(len(patients), dtype=np.float32)[:, None, None]
+    return cyclegan.Scans(quarter, quarter + steps, patients)
+
+
+def test_water_is_zero_hu() -> None:
+    """Water is a mu of 0.0192 1/mm = 0.192 1/cm, air one of 0, and the way back is the inverse."""
+    mu = np.array([[0.0, 0.0192, 0.0384]])
+    np.testing.assert_allclose(cyclegan.from_mu(mu), [[-1000, 0, 1000]], atol=1e-3)
+    np.testing.assert_allclose(cyclegan.from_mu(mu * 10, "1/cm"), [[-1000, 0, 1000]], atol=1e-3)
+    for unit in ("1/mm", "1/cm"):
+        hu = slices(1)
+        back = cyclegan.from_mu(cyclegan.to_mu(hu, unit), unit)
+        assert back.dtype == np.float32
+        np.testing.assert_allclose(back, hu, atol=1e-3)
+
+
+def test_units_that_are_mistaken_are_refused() -> None:
+    """HU as mu, mu as HU, 1/cm as 1/mm and the reverse, and unknown units are named with the remedy."""
+    hu = slices(1)
+    with pytest.raises(ValueError, match=r"mu: expected linear attenuation in 1/mm.*looks like HU already"):
+        cyclegan.from_mu(hu)
+    with pytest.raises(ValueError, match=r"hu: expected HU.*looks like mu"):
+        cyclegan.to_mu(cyclegan.to_mu(hu))
+    with pytest.raises(ValueError, match=r"in 1/mm, got .* in dense pixels. This looks like 1/cm"):
+        cyclegan.from_mu(cyclegan.to_mu(hu, "1/cm"))
+    with pytest.raises(ValueError, match=r"in 1/cm, got .* in dense pixels. This looks like 1/mm"):
+        cyclegan.from_mu(cyclegan.to_mu(hu), "1/cm")
+    with pytest.raises(ValueError, match="unit: expected one of 1/cm, 1/mm"):
+        cyclegan.from_mu(cyclegan.to_mu(hu), "1/m")
+
+
+BAD = {
+    "mu": (lambda hu: cyclegan.to_mu(hu), "expected HU, got .* This looks like mu"),
+    "small": (lambda hu: hu[:, :127, :127], "expected square slices from 128 x 128 pixels on, got 127 x 127"),
+    "oblong": (lambda hu: np.concatenate([hu, hu], 1), "expected square slices .* got 256 x 128"),
+    "double": (lambda hu: hu.astype(np.float64), "expected float32, got float64"),
+    "air": (lambda hu: np.concatenate([hu, hu * 0 - 1000]), "all air in 4 slices, the first number 4"),
+    "nan": (lambda hu: hu * np.nan, "expected finite values"),
+    "none": (lambda hu: hu[:0], "expected at least one slice, got none. Both domains are needed"),
+    "flat": (lambda hu: hu[0], r"expected 3 axes \(Z, Y, X\)"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_slices_that_the_networks_cannot_take_are_refused(fault: str) -> None:
+    """Each fault is named at each door: arrays of HU, scans of both doses, and domains."""
+    change, message = BAD[fault]
+    wrong, right = change(slices()), slices()
+    with pytest.raises(ValueError, match=f"image: .*{message}"):
+        cyclegan.check_hu("image", wrong)
+    with pytest.raises(ValueError, match=f"full: .*{message}"):
+        cyclegan.Scans(right, wrong)
+    with pytest.raises(ValueError, match=f"quarter: .*{message}"):
+        cyclegan.Domains(torch.from_numpy(wrong), torch.from_numpy(right), False)
+
+
+def test_doses_of_other_shapes_are_refused() -> None:
+    """Registered doses have as many slices, and patients one a slice."""
+    with pytest.raises(ValueError, match="full: expected shape"):
+        cyclegan.Scans(slices(4), slices(3))
+    with pytest.raises(ValueError, match="patients: expected 4, one a slice, or none, got 1"):
+        cyclegan.Scans(slices(4), slices(4), ("a",))
+    with pytest.raises(ValueError, match="full: expected shape"):
+        cyclegan.Domains(torch.from_numpy(slices(4)), torch.from_numpy(slices(3)), True)
+
+
+def test_patients_are_divided_between_the_doses() -> None:
+    """No patient is in both domains; registered pairs of every second patient are those of the quarter dose."""
+    data = scans(("a", "b", "a", "c", "d"))
+    found = cyclegan.domains(data, "patients")
+    torch.testing.assert_close(found.quarter, torch.from_numpy(data.quarter[[0, 2, 3]]), rtol=0, atol=0)
+    torch.testing.assert_close(found.full, torch.from_numpy(data.full[[1, 4]]), rtol=0, atol=0)
+    paired = cyclegan.domains(data, "registered", every=2)
+    torch.testing.assert_close(paired.quarter, found.quarter, rtol=0, atol=0)
+    torch.testing.assert_close(paired.full, torch.from_numpy(data.full[[0, 2, 3]]), rtol=0, atol=0)
+    assert paired.registered
+    assert not found.registered
+
+
+def test_all_slices_are_in_both_domains_if_shuffled() -> None:
+    """Shuffled and registered domains hold everything, and only one of them may be paired."""
+    data = scans()
+    for pairing, registered in (("shuffled", False), ("registered", True)):
+        found = cyclegan.domains(data, pairing)
+        assert (len(found.quarter), len(found.full), found.registered) == (4, 4, registered)
+
+
+def test_pairings_that_cannot_be_are_refused() -> None:
+    """Unknown pairings, and patients that are unknown or alone."""
+    with pytest.raises(ValueError, match="pairing: expected one of patients, registered, shuffled"):
+        cyclegan.domains(scans(), "random")
+    with pytest.raises(ValueError, match="patients: expected at least two, known by their ids, got 1"):
+        cyclegan.domains(scans(("a", "a")), "patients")
+    with pytest.raises(ValueError, match="patients: expected at least two, known by their ids, got 0"):
+        cyclegan.domains(cyclegan.Scans(slices(), slices()), "registered", every=2)
+
+
+def test_training_and_test_are_kept_apart() -> None:
+    """A shared patient, and a shared slice of patients unknown, are found; patients are not named."""
+    data = scans(("secret", "b"))
+    cyclegan.check_apart(data, {"test": scans(("c",), seed=1), "validation": scans(("d",), seed=2)})
+    with pytest.raises(ValueError, match=r"test: expected patients that are not trained on, got 1 in both") as caught:
+        cyclegan.check_apart(data, {"test": scans(("secret",), seed=1)})
+    assert "secret" not in str(caught.value)
+    with pytest.raises(ValueError, match="test: expected slices that are not trained on, got 1 in both"):
+        cyclegan.check_apart(data, {"test": cyclegan.Scans(slices(1, seed=5), data.full[1:])})
+
+
+def written(root: Path, quarter: dict[str, np.ndarray], full: dict[str, np.ndarray]) -> Path:
+    """Files of mu in the authors' layout."""
+    for dose, files in (("quarter_dose", quarter), ("full_dose", full)):
+        folder = root / "train" / dose
+        folder.mkdir(parents=True)
+        for name, array in files.items():
+            np.save(folder / f"{name}.npy", array)
+    return root
+
+
+@pytest.mark.parametrize("unit", ["1/mm", "1/cm"])
+def test_files_of_mu_are_read_in_the_order_of_their_numbers(tmp_path: Path, unit: str) -> None:
+    """2 comes before 10, both doses agree, and HU are those that were written."""
+    hu = slices(3)
+    files = {str(k): cyclegan.to_mu(image, unit) for k, image in zip((2, 10, 1), hu, strict=True)}
+    found = cyclegan.read_mu(written(tmp_path, files, files), "train", unit=unit)
+    np.testing.assert_allclose(found.quarter, hu[[2, 0, 1]], atol=1e-3)
+    np.testing.assert_array_equal(found.quarter, found.full)
+    assert found.patients == ()
+
+
+def test_wrong_files_of_mu_are_refused(tmp_path: Path) -> None:
+    """One domain only, other numbers, names that are no numbers, and damaged or wrong arrays are named."""
+    mu = cyclegan.to_mu(slices(1)[0])
+    cases = {
+        "quarter": (({}, {"1": mu}), "quarter_dose: expected N.npy files, got none. Both doses are needed"),
+        "numbers": (({"1": mu}, {"1": mu, "2": mu}), "expected each N.npy at both doses, got 1 at one only, as 2"),
+        "names": (({"a": mu}, {"1": mu}), "expected names N.npy with N a number, got a.npy"),
+        "axes": (({"1": mu[0]}, {"1": mu}), r"expected \(Y, X\) of floating numbers, got float32 \(128,\)"),
+        "whole": (({"1": np.ones((128, 128), int)}, {"1": mu}), "of floating numbers, got int64"),
+    }
+    for name, ((quarter, full), message) in cases.items():
+        with pytest.raises(ValueError, match=message):
+            cyclegan.read_mu(written(tmp_path / name, quarter, full), "train")
+    with pytest.raises(ValueError, match="part: expected one of test, train"):
+        cyclegan.read_mu(tmp_path, "valid")
+    broken = written(tmp_path / "broken", {"1": mu}, {"1": mu})
+    (broken / "train" / "full_dose" / "1.npy").write_bytes(b"no array")
+    with pytest.raises(ValueError, match=r"1.npy: expected an array of numbers, got ValueError"):
+        cyclegan.read_mu(broken, "train")
+
+
+def test_the_archive_is_read_by_patient(tmp_path: Path) -> None:
+    """Slices of all patients in their order, at both doses, each with its patient's id."""
+    for patient in ("P1", "P2"):
+        for dose, offset in (("Low", 20), ("Full", 0)):
+            place = tmp_path / datasets.ARCHIVE / patient / "study" / f"1-{dose} Dose Images-1"
+            hu = slices(2, seed=int(patient[1])).round() + offset
+            dicom.write_series(place, hu, (3, 1, 1), [0, 3], patient=patient, description=f"{dose} Dose Images")
+    found = cyclegan.read_archive(tmp_path, ["P1", "P2"])
+    assert found.patients == ("P1", "P1", "P2", "P2")
+    np.testing.assert_allclose(found.quarter[:, :, 30:] - found.full[:, :, 30:], 20)
+    np.testing.assert_allclose(found.full[2:, :, 30:], slices(2, seed=2).round()[:, :, 30:])
+    with pytest.raises(ValueError, match="patients: expected at least one, got none"):
+        cyclegan.read_archive(tmp_path, [])
+
+
+def test_slices_are_chosen_by_number() -> None:
+    """The chosen slices keep their order, doses and patients."""
+    data = scans(("a", "b", "c"))
+    found = data.of([2, 0])
+    assert found.patients == ("c", "a")
+    np.testing.assert_array_equal(found.full, data.full[[2, 0]])

@@ -1,0 +1,213 @@
+"""Studies of the CycleGAN chapter at tiny size, and claims that follow the numbers of studies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from noisebook import studies
+from noisebook.papers import cyclegan
+from noisebook.papers.cyclegan import long, verdicts
+
+Rows = dict[str, np.ndarray]
+RULES, SLICES, EPOCHS = len(cyclegan.CONVENTIONS), 10, 4
+
+
+def study(unpaired: float = 0.7, paired: float = 0.5, aside: float = 1.4) -> Rows:
+    """A study of three seeds whose RMSE are these shares of the input's 20 HU; everything else is as published."""
+    kinds = np.tile([cyclegan.UNPAIRED, cyclegan.PAIRED, cyclegan.ASIDE], 3)
+    share = np.tile([unpaired, paired, aside], 3)
+    gan = kinds == cyclegan.UNPAIRED
+    psnr = np.tile(np.array([36.0, 36.0, 24.0, 23.0, 43.0])[:, None], SLICES)
+    frequency = np.linspace(0.04, 0.66, 16)
+    flat = np.ones(16)
+    curve = np.array([30.0, 22.0, 20.0, 21.0])
+    rows = {
+        "kind": kinds,
+        "seed": np.repeat([1, 2, 3], 3),
+        "shift": np.where(kinds == cyclegan.ASIDE, 8, 0),
+        "lambda_cycle": np.full(9, 10.0),
+        "lambda_identity": np.full(9, 5.0),
+        "epoch": np.full(9, 3),
+        "mean_frequency": np.where(gan, 0.4, 0.2),
+        "rmse_truth": 20 * share[:, None] * np.ones(SLICES),
+        "rmse_full": 17 * share[:, None] * np.ones(SLICES),
+        "psnr": np.tile(psnr, (9, 1, 1)),
+        "ssim": np.tile(np.linspace(0.93, 0.85, RULES)[:, None], (9, 1, SLICES)),
+        "power": np.where(gan, 1.1, 0.3)[:, None] * flat,
+        "validation": np.tile(curve, (9, 1)),
+        "test": np.tile(curve, (9, 1)),
+        "adversarial": np.where(gan, 0.26, np.nan)[:, None] * np.ones(EPOCHS),
+        "critics": np.where(gan, 0.52, np.nan)[:, None] * np.ones(EPOCHS),
+        **{name: np.where(gan, 5.0, np.nan) for name in long.RESIDUALS},
+    }
+    inputs = {"rmse_truth": np.full(SLICES, 20.0), "rmse_full": np.full(SLICES, 17.0), "psnr": psnr - 2}
+    inputs |= {"ssim": np.full((RULES, SLICES), 0.8), "power": 4 * flat, "mean_frequency": np.array(0.42)}
+    full = {"power": flat, "mean_frequency": np.array(0.42), "rmse_truth": np.full(SLICES, 10.0)}
+    rows |= {f"input_{name}": values for name, values in inputs.items()}
+    rows |= {f"full_{name}": values for name, values in full.items()}
+    return rows | {"frequency": frequency, "patient": np.arange(SLICES) // 2}
+
+
+def only(rows: Rows, kind: int, **change: np.ndarray) -> Rows:
+    """The nets of one kind of a study, with some columns changed."""
+    count = len(rows["kind"])
+    chosen = rows["kind"] == kind
+    return {name: v[chosen] if v.ndim and len(v) == count else v for name, v in rows.items()} | change
+
+
+def published() -> dict[str, Rows]:
+    """Studies in which everything is as the sheet of claims says."""
+    worse = only(study(unpaired=1.2), cyclegan.UNPAIRED)
+    ramp = only(study(), cyclegan.PAIRED, shift=np.array([0, 4, 512]))
+    ramp["rmse_truth"] = ramp["rmse_truth"] * np.array([1.0, 2.0, 4.0])[:, None]
+    return {"seeds": study(), "lambdas": worse, "registration": ramp}
+
+
+def found(given: dict[str, Rows]) -> dict[str, str]:
+    """The verdict of every claim by its id."""
+    return {claim.id: claim.verdict for claim in cyclegan.claims(**given)}
+
+
+def test_everything_holds_where_all_is_as_published() -> None:
+    """All eleven claims are there, and each of their parts holds."""
+    verdict = found(published())
+    assert {name.rstrip("abcd") for name in verdict} == {f"C{k}" for k in range(1, 12)}
+    assert {name: text for name, text in verdict.items() if text != "holds"} == {}
+
+
+def changed(**columns: object) -> Rows:
+    """The published study of seeds with some columns multiplied."""
+    rows = study()
+    return rows | {name: rows[name] * factor for name, factor in columns.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "fail"),
+    [
+        ("seeds", study(unpaired=0.9), {"C1a"}),
+        ("seeds", study(unpaired=1.1), {"C1a", "C1d"}),
+        ("seeds", changed(psnr=0.9), {"C1b"}),
+        ("seeds", changed(ssim=0.8), {"C1c"}),
+        ("lambdas", only(study(), cyclegan.UNPAIRED), {"C2"}),
+        ("seeds", study(paired=0.8), {"C3"}),
+        ("seeds", study(aside=0.9), {"C4a"}),
+        ("registration", only(study(), cyclegan.PAIRED, shift=np.array([0, 4, 512])), set()),
+        ("seeds", changed(adversarial=2), {"C5a"}),
+        ("seeds", changed(critics=0.5), {"C5b"}),
+        ("seeds", study() | {"ssim": np.full((9, RULES, SLICES), 0.9)}, {"C6"}),
+        ("seeds", study() | {"psnr": np.full((9, RULES, SLICES), 36.5)}, {"C7"}),
+        ("seeds", study() | {"epoch": np.full(9, 2)}, {"C8"}),
+        ("seeds", changed(cycle_quarter=4), {"C10a"}),
+        ("seeds", changed(identity_full=3), {"C10b"}),
+        ("seeds", changed(identity_quarter=3), {"C10c"}),
+        ("seeds", changed(mean_frequency=3), {"C11a", "C11b"}),
+        ("seeds", study() | {"mean_frequency": np.tile([0.1, 0.4, 0.4], 3)}, {"C11b"}),
+        ("seeds", changed(power=4), {"C11c", "C11d"}),
+    ],
+)
+def test_a_claim_fails_with_its_numbers(name: str, rows: Rows, fail: set[str]) -> None:
+    """A study that says otherwise turns the claims on it to fails, and no other."""
+    verdict = found(published() | {name: rows})
+    assert {claim for claim, text in verdict.items() if text == "fails"} == fail
+
+
+def test_pairs_without_relation_can_be_no_worse() -> None:
+    """C4b fails where the RMSE falls with the shift."""
+    given = published()
+    given["registration"]["rmse_truth"] = given["registration"]["rmse_truth"][::-1]
+    assert found(given)["C4b"] == "fails"
+
+
+def test_wrong_geometry_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of another width turn C9a and C9b to fails."""
+    monkeypatch.setattr(verdicts, "parameters", lambda net: cyclegan.parameters(net) + 1)
+    verdict = found(published())
+    assert {name for name, text in verdict.items() if text == "fails"} == {"C9a", "C9b"}
+
+
+def test_claims_name_what_they_were_measured_on() -> None:
+    """Data and schedule stand in every claim but those of the exact sizes."""
+    for claim in cyclegan.claims(**published(), schedule="width 8", data="simulated"):
+        exact = claim.id.startswith("C9")
+        assert (claim.schedule, claim.data) == (("", "") if exact else ("width 8", "simulated"))
+
+
+def test_all_nets_stand_beside_the_input() -> None:
+    """The table begins with the input, its ratio is 1, and those that beat it are counted."""
+    table = cyclegan.table(study())
+    assert table["net"][:4] == ["input", "CycleGAN", "registered pairs", "pairs aside"]
+    assert table["over the input's"][:4] == ["1.000", "0.700", "0.500", "1.400"]
+    assert table["shift / px"][:4] == ["", "", 0, 8]
+    assert cyclegan.beating(study(), study(unpaired=1.1)) == (3, 6)
+    assert cyclegan.against_input(study(), "rmse_full")[:3] == pytest.approx([0.7, 0.5, 1.4])
+
+
+def test_nets_are_ordered_by_seed() -> None:
+    """Whatever the order of the rows."""
+    rows = study() | {"seed": np.repeat([3, 1, 2], 3), "epoch": np.repeat([30, 10, 20], 3)}
+    assert studies.by_seed(rows, "epoch", kind=cyclegan.PAIRED).tolist() == [10, 20, 30]
+
+
+def simulated(count: int, seed: int) -> tuple[cyclegan.Scans, np.ndarray]:
+    """Discs of tissue with noise at both doses, one a patient, and their truth."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[:128, :128] / 128 - 0.5
+    clean = np.stack([np.where(np.hypot(y, x - 0.02 * k) < 0.45, 60.0, -900.0) for k in range(count)])
+    quarter, full = ((clean + random.normal(0, sd, clean.shape)).astype(np.float32) for sd in (40, 20))
+    return cyclegan.Scans(quarter, full, tuple(f"P{seed}{k}" for k in range(count))), clean.astype(np.float32)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small data in place of the embedded ones."""
+    test, truth = simulated(2, 3)
+    exact = cyclegan.Scans(test.quarter, truth, test.patients)
+    monkeypatch.setattr(long, "embedded_scans", lambda: (simulated(4, 1)[0], simulated(1, 2)[0]))
+    monkeypatch.setattr(long, "embedded_test", lambda label="full": exact if label == "noise free" else test)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_the_seeds_are_measured_and_written(tmp_path: Path) -> None:
+    """A tiny study has the arrays that claims need, survives the file, and goes on from its checkpoints."""
+    config = {"seeds": [1], "epochs": 2, "width": 2}
+    one = studies.Study("cyclegan", "seeds", cyclegan.study_seeds, config)
+    studies.make(one, tmp_path / "work", "cpu", tmp_path / "kept")
+    arrays = studies.read(one, tmp_path / "kept")
+    assert set(arrays) == set(study())
+    for name, values in study().items():
+        assert arrays[name].ndim == np.ndim(values), name
+    assert arrays["kind"].tolist() == [0, 1, 2]
+    assert arrays["input_rmse_full"] == pytest.approx(np.sqrt(40**2 + 20**2) * np.ones(2), rel=0.03)
+    assert arrays["input_power"].mean() / arrays["full_power"].mean() == pytest.approx(4, rel=0.2)
+    assert arrays["test"].shape == arrays["adversarial"].shape == (3, 2)
+    assert np.isfinite(arrays["cycle_full"][arrays["kind"] == 0]).all()
+    assert np.isnan(arrays["cycle_full"][arrays["kind"] != 0]).all()
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "nets").rglob("*.pt")}
+    again = cyclegan.study_seeds(next((tmp_path / "work").glob("[0-9a-f]*")), "cpu", **config)
+    np.testing.assert_array_equal(again["rmse_truth"], arrays["rmse_truth"])
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "nets").rglob("*.pt")} == stamps
+    assert len(stamps) == 6
+
+
+@pytest.mark.usefixtures("tiny")
+def test_lambdas_and_shifts_are_swept(tmp_path: Path) -> None:
+    """One row a weight of the losses, and one a shift; claims are computed from them."""
+    size = {"seeds": [1], "epochs": 1, "width": 2}
+    given = {
+        "lambdas": cyclegan.study_lambdas(tmp_path / "a" / "b", "cpu", lambdas=[[0, 0], [10, 5]], **size),
+        "registration": cyclegan.study_registration(tmp_path / "a" / "c", "cpu", shifts=[0, 512], **size),
+    }
+    assert given["lambdas"]["lambda_cycle"].tolist() == [0, 10]
+    assert given["registration"]["shift"].tolist() == [0, 512]
+    assert given["registration"]["kind"].tolist() == [1, 2]
+    assert set(found(published() | given)) == set(found(published()))
+
+
+def test_studies_can_be_recorded() -> None:
+    """Their configurations are JSON, and their arguments those of their functions."""
+    for one in cyclegan.STUDIES:
+        assert studies.circumstances(one)["config"] == one.config
+        assert set(one.config) == set(one.run.__annotations__) - {"folder", "device", "return"}
