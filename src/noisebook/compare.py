@@ -20,7 +20,7 @@ from noisebook import _registry, datasets, embedded, metrics
 from noisebook._checks import check_positive, error
 from noisebook.claims import Claim
 from noisebook.jacobian import Covariance, Jacobian, diagonal, noise_map, white
-from noisebook.papers import gap, linearized, regularity, xray
+from noisebook.papers import cyclegan, gap, linearized, regularity, xray
 
 SEEDS = 3
 """Groups of realisations, each with a seed of its own."""
@@ -107,6 +107,22 @@ class Photons(nn.Module):
         return gap.shares(self.net(counts)) * counts.sum((1, 2, 3), keepdim=True)
 
 
+class Hounsfield(nn.Module):
+    """A generator of the CycleGAN chapter, which sees HU over a scale, as a map from HU to HU.
+
+    Args:
+        net: From (N, 1, Y, X) to the same shape, over its ``scale_hu``.
+    """
+
+    def __init__(self, net: cyclegan.Generator) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, hu: Tensor) -> Tensor:
+        """(N, 1, Y, X), HU."""
+        return self.net.scale_hu * self.net(cyclegan.normalise(hu, self.net.scale_hu))  # type: ignore[no-any-return]
+
+
 def subjects(seed: int = 0, only: Sequence[str] = ()) -> list[Subject]:
     """Every network of the comparison whose weights are in the registry, with its data.
 
@@ -118,27 +134,46 @@ def subjects(seed: int = 0, only: Sequence[str] = ()) -> list[Subject]:
     return [make(name, seed) for name, make in MAKERS.items() if name in known and (not only or name in only)]
 
 
-def _ct(name: str, seed: int) -> Subject:
-    """128 pixels about an edge in a simulated patient, in the sparse-view scan that the network was trained for."""
+def _edge(seed: int) -> tuple[np.ndarray, int, int]:
+    """The noise-free first slice of the first simulated patient, (Y, X) in HU, and row and column of an edge in it."""
     root = embedded.embedded_ct(embedded.TEST)
-    pair = datasets.ct_pairs(root, datasets.ct_patients(root)[0], label="noise free")
-    row, column = linearized.find_pixels(pair.label[0], 1, margin=128, seed=seed).places[0]
-    region = linearized.region(pair.label[0], linearized.grid_of(pair), "I0", (0, int(row), int(column)))
-    scan = region.scan
-    variance = scan.dose.variance(scan.expected, scan.geometry)
-    half = scan.mean.shape[-1] // 2
-    truth = torch.from_numpy(pair.label[0][row - half : row + half, column - half : column + half])[None, None]
+    image = datasets.ct_pairs(root, datasets.ct_patients(root)[0], label="noise free").label[0]
+    row, column = linearized.find_pixels(image, 1, margin=128, seed=seed).places[0]
+    return image, int(row), int(column)
+
+
+def _scanned(name: str, data: str, model: nn.Module, scan: linearized.Scan, truth: Tensor) -> Subject:
     return Subject(
         name,
-        "simulated CT, 145 views, full exposure",
+        data,
         "HU",
-        linearized.load(name),
+        model,
         truth,
         scan.mean,
         lambda count, generator: scan.fbp(scan.measure(count, generator)),
-        scan.covariance(variance),
+        scan.covariance(scan.dose.variance(scan.expected, scan.geometry)),
         window=(-160.0, 240.0),
     )
+
+
+def _sparse(name: str, seed: int) -> Subject:
+    """128 pixels about an edge in a simulated patient, in the sparse-view scan that the network was trained for."""
+    image, row, column = _edge(seed)
+    scan = linearized.region(image, embedded.TEST.grid, "I0", (0, row, column)).scan
+    half = scan.mean.shape[-1] // 2
+    truth = torch.from_numpy(image[row - half : row + half, column - half : column + half])[None, None]
+    return _scanned(name, "simulated CT, 145 views, full exposure", linearized.load(name), scan, truth)
+
+
+def _unpaired(name: str, seed: int) -> Subject:
+    """The same place at a quarter of the dose, in the scan that the network's training patients had."""
+    _, row, column = _edge(seed)
+    recipe = embedded.TEST
+    patient = recipe.patients[0]
+    clean = recipe.sinogram(patient, recipe.positions_mm(patient)[0])[None]
+    target = recipe.grid.part(slice(row - 64, row + 64), slice(column - 64, column + 64))
+    scan = linearized.Scan(clean, recipe.geometry, target, recipe.dose(recipe.low_share))
+    return _scanned(name, "simulated CT, a quarter of the dose", Hounsfield(cyclegan.load(name).q2f), scan, scan.mean)
 
 
 def _white(name: str, data: str, unit: str, model: nn.Module, truth: Tensor, sd: float) -> Subject:
@@ -176,8 +211,9 @@ def _radiograph(name: str, seed: int) -> Subject:
 
 
 MAKERS: dict[str, Callable[[str, int], Subject]] = {
-    "linearized-i0": _ct,
+    "linearized-i0": _sparse,
     "regularity-s1-decay-0.001": _circles,
+    "cyclegan-small": _unpaired,
     "gap-2d": _photons,
     "xray-ae": _radiograph,
     "xray-vae-40": _radiograph,
