@@ -68,7 +68,7 @@ class InstanceNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The same shape, (B, C, Y, X)."""
         if x.requires_grad and not x.is_contiguous():
-            return _ChannelsLastNorm.apply(x)  # type: ignore[no-any-return, no-untyped-call]
+            return _ChannelsLastNorm.apply(x)  # type: ignore[no-any-return]
         return F.group_norm(x, x.shape[1], eps=EPS)
 
 
