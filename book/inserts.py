@@ -15,7 +15,7 @@ from status import Status
 import noisebook
 from noisebook import embedded, weights
 from noisebook._checks import error, nearest
-from noisebook.papers import gap, linearized, regularity
+from noisebook.papers import cyclegan, gap, linearized, regularity
 
 MARK = "<!-- insert: "
 
@@ -55,6 +55,7 @@ class Inserts:
             "ct-data": self.ct_data,
             "scan-data": self.scan_data,
             "circle-data": self.circle_data,
+            "domain-data": self.domain_data,
             "photon-data": self.photon_data,
             "xray-data": self.xray_data,
             "model-cards": self.model_cards,
@@ -142,6 +143,17 @@ class Inserts:
             f"| standard deviation of the noise | {regularity.SIGMA} |",
         ]
         return "\n".join(["| quantity | value |", "|:---|:---|", *lines])
+
+    def domain_data(self) -> str:
+        train, test, small = embedded.TRAIN, embedded.TEST, cyclegan.SMALL
+        half, held = (len(train.patients) - cyclegan.VALIDATION) // 2, cyclegan.VALIDATION
+        lines = [
+            f"| trained on, at each dose | {half * train.slices} slices of {half} patients |",
+            f"| validated on | {held} slices of {held} patients |",
+            f"| tested on | {len(test.patients) * test.slices} slices of {len(test.patients)} patients |",
+            f"| crops | {small.patch} × {small.patch} pixels, {small.crops} a slice and epoch |",
+        ]
+        return "\n".join(["| the embedded networks | |", "|:---|:---|", *lines])
 
     def photon_data(self) -> str:
         lines = ["| network | images | size | expected photons per pixel |", "|:---|:---|:---|:---|"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -110,6 +112,25 @@ def test_the_authors_checkpoints_load(prefix: str) -> None:
         assert not ours.training
         for key, value in ours.state_dict().items():
             torch.testing.assert_close(value, stored[f"{name}_state_dict"][prefix + key], rtol=0, atol=0)  # type: ignore[index]
+
+
+def test_files_of_the_authors_load(tmp_path: Path) -> None:
+    """All four networks of a file, beside optimisers and numbers; nothing in it is run."""
+    stored = authors(4, 2)
+    net = cyclegan.Discriminator(2)
+    adam = torch.optim.Adam(net.parameters())
+    net(torch.rand(1, 1, 80, 80)).sum().backward()
+    adam.step()
+    torch.save(stored | {"D_optimizer_state_dict": adam.state_dict(), "loss": [1.0, 2.0]}, tmp_path / "65.pth")
+    nets = cyclegan.from_authors(tmp_path / "65.pth")
+    for ours, name in ((nets.q2f, "G_Q2F"), (nets.f2q, "G_F2Q"), (nets.d_f, "D_F"), (nets.d_q, "D_Q")):
+        assert ours is not None
+        torch.testing.assert_close(dict(ours.state_dict()), stored[f"{name}_state_dict"], rtol=0, atol=0)
+    torch.save(cyclegan.Generator(2, 1).state_dict(), tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="checkpoint: expected G_Q2F_state_dict, got conv_block"):
+        cyclegan.from_authors(tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="expected a weights file, got nothing there"):
+        cyclegan.from_authors(tmp_path / "66.pth")
 
 
 def test_the_authors_size_loads() -> None:

@@ -189,6 +189,23 @@ def test_the_archive_is_read_by_patient(tmp_path: Path) -> None:
         cyclegan.read_archive(tmp_path, [])
 
 
+def test_what_lies_below_air_counts_as_air(tmp_path: Path) -> None:
+    """Padding of -1024 HU and noise in air are -1000 HU, from either kind of files."""
+    hu = slices(1)
+    hu[:, :5] = -1024
+    for dose, name in (("Low", "quarter_dose"), ("Full", "full_dose")):
+        place = tmp_path / "archive" / datasets.ARCHIVE / "P1" / "study" / f"1-{dose} Dose Images-1"
+        title = f"{dose} Dose Images"
+        dicom.write_series(place, hu.round(), (3, 1, 1), [0], patient="P1", description=title)
+        (tmp_path / "mu" / "test" / name).mkdir(parents=True)
+        np.save(tmp_path / "mu" / "test" / name / "0.npy", cyclegan.to_mu(hu[0]))
+    for found in (cyclegan.read_archive(tmp_path / "archive", ["P1"]), cyclegan.read_mu(tmp_path / "mu", "test")):
+        for images in (found.quarter, found.full):
+            assert images.dtype == np.float32
+            assert images.min() == -1000
+            np.testing.assert_allclose(images[:, 5:], hu[:, 5:].clip(-1000), atol=0.51)
+
+
 def test_slices_are_chosen_by_number() -> None:
     """The chosen slices keep their order, doses and patients."""
     data = scans(("a", "b", "c"))

@@ -60,10 +60,12 @@ def only(rows: Rows, kind: int, **change: np.ndarray) -> Rows:
 
 def published() -> dict[str, Rows]:
     """Studies in which everything is as the sheet of claims says."""
-    worse = only(study(unpaired=1.2), cyclegan.UNPAIRED)
+    worse = only(study(unpaired=1.2), cyclegan.UNPAIRED, lambda_cycle=np.ones(3))
     ramp = only(study(), cyclegan.PAIRED, shift=np.array([0, 4, 512]))
     ramp["rmse_truth"] = ramp["rmse_truth"] * np.array([1.0, 2.0, 4.0])[:, None]
-    return {"seeds": study(), "lambdas": worse, "registration": ramp}
+    kinds = np.repeat([0, 1], 3)
+    blind = {"kind": kinds, "seed": np.tile([0, 1, 2], 2), "loss": np.array([[0.6, 0.53], [0.5, 0.3]])[kinds]}
+    return {"seeds": study(), "lambdas": worse, "registration": ramp, "critics": blind}
 
 
 def found(given: dict[str, Rows]) -> dict[str, str]:
@@ -72,9 +74,9 @@ def found(given: dict[str, Rows]) -> dict[str, str]:
 
 
 def test_everything_holds_where_all_is_as_published() -> None:
-    """All eleven claims are there, and each of their parts holds."""
+    """All twelve claims are there, and each of their parts holds."""
     verdict = found(published())
-    assert {name.rstrip("abcd") for name in verdict} == {f"C{k}" for k in range(1, 12)}
+    assert {name.rstrip("abcd") for name in verdict} == {f"C{k}" for k in range(1, 13)}
     assert {name: text for name, text in verdict.items() if text != "holds"} == {}
 
 
@@ -91,7 +93,7 @@ def changed(**columns: object) -> Rows:
         ("seeds", study(unpaired=1.1), {"C1a", "C1d"}),
         ("seeds", changed(psnr=0.9), {"C1b"}),
         ("seeds", changed(ssim=0.8), {"C1c"}),
-        ("lambdas", only(study(), cyclegan.UNPAIRED), {"C2"}),
+        ("lambdas", only(study(), cyclegan.UNPAIRED, lambda_cycle=np.ones(3)), {"C2"}),
         ("seeds", study(paired=0.8), {"C3"}),
         ("seeds", study(aside=0.9), {"C4a"}),
         ("registration", only(study(), cyclegan.PAIRED, shift=np.array([0, 4, 512])), set()),
@@ -106,6 +108,8 @@ def changed(**columns: object) -> Rows:
         ("seeds", changed(mean_frequency=3), {"C11a", "C11b"}),
         ("seeds", study() | {"mean_frequency": np.tile([0.1, 0.4, 0.4], 3)}, {"C11b"}),
         ("seeds", changed(power=4), {"C11c", "C11d"}),
+        ("critics", published()["critics"] | {"loss": np.full((6, 2), 0.3)}, {"C12a"}),
+        ("critics", published()["critics"] | {"loss": np.full((6, 2), 0.52)}, {"C12b"}),
     ],
 )
 def test_a_claim_fails_with_its_numbers(name: str, rows: Rows, fail: set[str]) -> None:
@@ -141,7 +145,21 @@ def test_all_nets_stand_beside_the_input() -> None:
     assert table["net"][:4] == ["input", "CycleGAN", "registered pairs", "pairs aside"]
     assert table["over the input's"][:4] == ["1.000", "0.700", "0.500", "1.400"]
     assert table["shift / px"][:4] == ["", "", 0, 8]
-    assert cyclegan.beating(study(), study(unpaired=1.1)) == (3, 6)
+
+
+def test_every_net_is_counted_once() -> None:
+    """Those of both studies are; the sweep has one group a pair of weights."""
+    other = only(study(unpaired=1.1), cyclegan.UNPAIRED, lambda_cycle=np.array([1.0, 1.0, 10.0]))
+    assert cyclegan.beating(study(), other) == (3, 5)
+    groups = cyclegan.sweep(study(), other)
+    assert {name: values.tolist() for name, values in groups.items()} == {
+        "10, 5": pytest.approx([0.7] * 3),
+        "1, 5": pytest.approx([1.1] * 2),
+    }
+
+
+def test_ratios_are_of_means() -> None:
+    """Of slices, against either reference."""
     assert cyclegan.against_input(study(), "rmse_full")[:3] == pytest.approx([0.7, 0.5, 1.4])
 
 
@@ -204,6 +222,18 @@ def test_lambdas_and_shifts_are_swept(tmp_path: Path) -> None:
     assert given["registration"]["shift"].tolist() == [0, 512]
     assert given["registration"]["kind"].tolist() == [1, 2]
     assert set(found(published() | given)) == set(found(published()))
+
+
+@pytest.mark.usefixtures("tiny")
+def test_critics_are_trained_alone(tmp_path: Path) -> None:
+    """A row a kind and seed, a column so many steps; new ones know nothing."""
+    sizes = {"seeds": [1, 2], "steps": 4, "every": 2, "batch": 1, "width": 2}
+    rows = cyclegan.study_critics(tmp_path, "cpu", **sizes)
+    assert (rows["kind"].tolist(), rows["seed"].tolist()) == ([0, 0, 1, 1], [1, 2, 1, 2])
+    assert rows["loss"].shape == (4, 2)
+    assert (rows["loss"] > 0.4).all()
+    again = cyclegan.study_critics(tmp_path, "cpu", **sizes | {"seeds": [2]})
+    np.testing.assert_array_equal(again["loss"][0], rows["loss"][1])
 
 
 def test_studies_can_be_recorded() -> None:

@@ -55,6 +55,44 @@ def test_an_archive_gets_a_command_that_the_chapter_takes(tmp_path: Path) -> Non
     assert command(text) == {"data_root": str(tmp_path), "label": "full", "probe": [1, 35, 35]}
 
 
+def commands(text: str, chapter: str) -> list[dict[str, object]]:
+    """The parameters of the commands for a chapter, as the runner takes them."""
+    found = []
+    for line in text.splitlines():
+        words = shlex.split(line, comments=True) if f"noisebook run {chapter} " in line else []
+        if words:
+            preset = words[words.index("--preset") + 1] if "--preset" in words else "book"
+            given = [words[k + 1] for k, word in enumerate(words) if word == "-p"]
+            found.append(chapters.values(chapter, preset, given))
+    return found
+
+
+def test_an_archive_is_offered_to_the_chapter_without_pairs(tmp_path: Path) -> None:
+    """After linearized, with the slices that it would measure; where they are too small, it says so."""
+    text = told(archive(tmp_path / "large", side=130))
+    assert "The chapter cyclegan can use it, 4 slices to measure:" in text
+    assert commands(text, "cyclegan") == [{"data_root": str(tmp_path / "large")}]
+    text = told(archive(tmp_path / "small"))
+    assert "The chapter cyclegan cannot use it: quarter: expected square slices from 128 x 128 pixels on" in text
+    assert commands(text, "cyclegan") == []
+
+
+def test_files_of_attenuation_get_a_command(tmp_path: Path) -> None:
+    """The authors' folders are counted; HU in them, and a dose alone, are told."""
+    random = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for dose in ("full_dose", "quarter_dose"):
+            (tmp_path / part / dose).mkdir(parents=True)
+            np.save(tmp_path / part / dose / "1.npy", random.normal(0.02, 0.001, (128, 128)))
+    text = told(tmp_path)
+    assert "train: 1 slices of mu at quarter dose, 1 at full dose" in text
+    assert commands(text, "cyclegan") == [{"data_root": str(tmp_path)}]
+    np.save(tmp_path / "test" / "full_dose" / "1.npy", random.normal(40, 20, (128, 128)))
+    assert "cannot use it: mu: expected linear attenuation in 1/mm" in told(tmp_path, usable=False)
+    (tmp_path / "test" / "full_dose" / "1.npy").unlink()
+    assert "N.npy files, got none" in told(tmp_path, usable=False)
+
+
 def test_the_folder_of_one_patient_gets_a_command_for_this_patient(tmp_path: Path) -> None:
     """In the TCIA layout the patient's own folder is the root; where doses lie in it, the one above, with a prefix."""
     archive(tmp_path)
@@ -210,18 +248,6 @@ def radiographs(root: Path, patients: dict[str, int], *, shared: bool = False) -
     return root
 
 
-def commands(text: str) -> list[dict[str, object]]:
-    """The parameters of the commands for the chapter xray, as the runner takes them."""
-    found = []
-    for line in text.splitlines():
-        words = shlex.split(line, comments=True)
-        if words[:3] == ["noisebook", "run", "xray"]:
-            preset = words[words.index("--preset") + 1] if "--preset" in words else "book"
-            given = [words[k + 1] for k, word in enumerate(words) if word == "-p"]
-            found.append(chapters.values("xray", preset, given))
-    return found
-
-
 def test_an_archive_of_radiographs_is_counted_and_gets_commands(tmp_path: Path) -> None:
     """Counts by part and class; its own folders are taken where no patient is in two."""
     text = told(radiographs(tmp_path, {"train": 3, "val": 1, "test": 2}))
@@ -230,7 +256,7 @@ def test_an_archive_of_radiographs_is_counted_and_gets_commands(tmp_path: Path) 
     assert "val: 1 NORMAL, 1 PNEUMONIA" in text
     assert "12 patients by file name, 0 of them with images in two folders" in text
     assert "copies" not in text
-    book, paper = commands(text)
+    book, paper = commands(text, "xray")
     assert book == {"data_root": str(tmp_path), "by": "folder"}
     assert (paper["data_root"], paper["by"], paper["nets"]) == (str(tmp_path), "folder", "train")
 
@@ -252,10 +278,10 @@ def test_patients_in_two_folders_are_divided_anew(tmp_path: Path) -> None:
     text = told(radiographs(tmp_path / "a", {"train": 3, "val": 1, "test": 2}, shared=True))
     assert "12 patients by file name, 1 of them with images in two folders" in text
     assert "divided anew: by=patient" in text
-    assert [chosen["by"] for chosen in commands(text)] == ["patient", "patient"]
+    assert [chosen["by"] for chosen in commands(text, "xray")] == ["patient", "patient"]
     assert "person1" not in text
     text = told(radiographs(tmp_path / "b", {"train": 4}) / "chest_xray" / "train")
-    assert [chosen["by"] for chosen in commands(text)] == ["patient", "patient"]
+    assert [chosen["by"] for chosen in commands(text, "xray")] == ["patient", "patient"]
 
 
 def test_radiographs_that_the_chapter_cannot_use_get_no_command(tmp_path: Path) -> None:

@@ -60,6 +60,20 @@ def test_a_state_dict_is_read_exactly(tmp_path: Path, kind: str) -> None:
     weights.into(network(), read.state)
 
 
+def test_states_of_several_nets_are_told_apart_by_name(tmp_path: Path) -> None:
+    """Each ``net_state_dict`` comes with its name before the layers'; optimisers and numbers are left alone."""
+    nets = {f"{name}_state_dict": nn.Linear(2, 1).state_dict() for name in ("G", "D")}
+    optimizer = {"state": {0: {"step": torch.ones(())}}, "param_groups": [{"lr": 0.1}]}
+    path = tmp_path / "two.pth"
+    path.write_bytes(saved(nets | {"adam_state_dict": optimizer, "epoch": 3}))
+    found = weights.read(path)
+    assert set(found.state) == {f"{net}.{part}" for net in nets for part in ("weight", "bias")}
+    torch.testing.assert_close(found.state["D_state_dict.weight"], nets["D_state_dict"]["weight"])
+    path.write_bytes(saved({"adam_state_dict": optimizer, "epoch": 3}))
+    with pytest.raises(ValueError, match="expected tensors by name, got a dict of other things"):
+        weights.read(path)
+
+
 def test_a_lightning_checkpoint_gives_state_and_hyper_parameters(tmp_path: Path) -> None:
     """Of a Lightning checkpoint the state dict and the hyper-parameters are read, and the rest is left."""
     more = {"channels": 2, "rate": 1e-3, "levels": [1, 2]}

@@ -1,8 +1,8 @@
 """What a file or folder of images or photon counts holds, what is left out and why, and which chapter can use it.
 
 A chapter is recommended only after its own loader has read what the chapter would read: for ``linearized``, both doses
-of the patients that it takes, paired by position; for ``gap``, whole numbers as noisy as photon counts are; for
-``xray``, every radiograph, divided by patient.
+of the patients that it takes, paired by position; for ``cyclegan``, the same slices, or files of attenuation; for
+``gap``, whole numbers as noisy as photon counts are; for ``xray``, every radiograph, divided by patient.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from noisebook import datasets, dicom
+from noisebook.papers import cyclegan
 from noisebook.papers.linearized import grid_of, probe_pixel
 
 MARGIN = 32
@@ -32,11 +33,11 @@ def survey(path: Path, tell: Tell) -> bool:
 
     Args:
         path: A DICOM file, a folder at or below which they lie, or an archive of chest radiographs: all images are
-            decoded. Or a TIFF, ``.npy`` or ``.npz`` file.
+            decoded. Or a folder of ``{train,test}/{full_dose,quarter_dose}``, or a TIFF, ``.npy`` or ``.npz`` file.
         tell: Called with each line.
 
     Returns:
-        Whether it holds CT images, photon counts, or an archive of radiographs, that can be read.
+        Whether it holds CT images, files of mu, photon counts, or an archive of radiographs, that can be read.
 
     Raises:
         ValueError: Nothing is there, a folder holds no DICOM file, or a part of a radiograph archive lacks a class.
@@ -45,6 +46,8 @@ def survey(path: Path, tell: Tell) -> bool:
         return _counts(path, tell)
     if _holds_radiographs(path):
         return _radiographs(path, tell)
+    if cyclegan.holds_mu(path):
+        return _mu(path, tell)
     if path.is_dir() or not path.exists():
         contents = dicom.scan(path)
         titles = [f"{k}. {_title(s)}" for k, s in enumerate(contents.series, 1)]
@@ -121,6 +124,8 @@ def _chapters(path: Path, tell: Tell) -> bool:
             tell(f"    noisebook run linearized {given} --out results")
             for note in notes:
                 tell(f"    it will warn: {note}")
+            if label == "full":
+                _try_cyclegan(root, prefix, tell)
             return True
     tell(f"No chapter can use it. {NEEDS}")
     if tried:
@@ -144,6 +149,30 @@ def _try_linearized(root: Path, prefix: str, label: str) -> tuple[list[int], lis
     depth, rows, columns = np.array(pair.low.shape) // 2
     probe_pixel(pair.low[depth], int(rows), int(columns), margin=MARGIN)
     return [int(depth), int(rows), int(columns)], list(dict.fromkeys(str(one.message) for one in caught))
+
+
+def _try_cyclegan(root: Path, prefix: str, tell: Tell) -> bool:
+    """Tell whether the chapter ``cyclegan`` can measure the test slices, and the command for it; whether it can."""
+    chosen = {"data_root": root, "prefix": prefix}
+    given = " ".join(f"-p {shlex.quote(f'{name}={value}')}" for name, value in chosen.items() if value)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # told of the chapter linearized
+            test, _ = cyclegan.measured_scans(str(root), prefix=prefix)
+    except ValueError as refused:
+        tell(f"The chapter cyclegan cannot use it: {refused}")
+        return False
+    tell(f"The chapter cyclegan can use it, {len(test.quarter)} slices to measure:")
+    tell(f"    noisebook run cyclegan {given} --out results")
+    return True
+
+
+def _mu(path: Path, tell: Tell) -> bool:
+    """Tell what the folders of the authors of ``cyclegan`` hold, and the command; whether the chapter can use them."""
+    for part in ("train", "test"):
+        counts = [sum(1 for _ in (path / part / dose).glob("*.npy")) for dose in ("quarter_dose", "full_dose")]
+        tell(f"{part}: {counts[0]:,} slices of mu at quarter dose, {counts[1]:,} at full dose")
+    return _try_cyclegan(path, "", tell)
 
 
 def _holds_radiographs(path: Path) -> bool:

@@ -30,6 +30,7 @@ def architecture(model: nn.Module, image: Tensor, *, title: str = "") -> Figure:
         figure = Figure(figsize=(WIDTH_IN, 3.3), layout="constrained")
         axis = figure.subplots()
         places: dict[int, list[int]] = {}
+        arrows = False
         for index, (kind, channels, side) in enumerate(steps):
             level = sides.index(side)
             tall = 0.75 * 0.82**level
@@ -43,13 +44,17 @@ def architecture(model: nn.Module, image: Tensor, *, title: str = "") -> Figure:
             gap = max(range(1, len(inside)), key=lambda k: inside[k] - inside[k - 1], default=0)
             if gap and inside[gap] - inside[gap - 1] > 1:
                 ends = ((inside[gap - 1] + 0.4, -level), (inside[gap] - 0.4, -level))
+                arrows = True
                 axis.add_patch(FancyArrowPatch(*ends, arrowstyle="-|>", mutation_scale=8, color=GREY, lw=0.7))
         axis.set(xlim=(-3, len(steps)), ylim=(-len(sides) + 0.3, 0.6), title=title)
         axis.set_axis_off()
-        for colour, name in ((BLUE, "convolution"), (GREEN, "transposed convolution")):
-            axis.plot([], [], "s", color=colour, label=name)
-        axis.plot([], [], "-", color=GREY, lw=0.7, label="to the same resolution")
-        axis.legend(loc="lower right")
+        kinds = {kind for kind, _, _ in steps}
+        for kind, colour, name in (("plain", BLUE, "convolution"), ("transposed", GREEN, "transposed convolution")):
+            if kind in kinds:
+                axis.plot([], [], "s", color=colour, label=name)
+        if arrows:
+            axis.plot([], [], "-", color=GREY, lw=0.7, label="to the same resolution")
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3)
     return figure
 
 

@@ -43,7 +43,7 @@ class Checkpoint:
     """What a weights file holds.
 
     Attributes:
-        state: Tensors by name, as stored, on the CPU.
+        state: Tensors by name, as stored, on the CPU; ``net_state_dict.layer`` of a file with a state dict of each net.
         hyper_parameters: Those of a Lightning checkpoint; empty for other files.
     """
 
@@ -52,7 +52,7 @@ class Checkpoint:
 
 
 def read(path: str | Path, *, sha256: str | None = None, like: Mapping[str, Tensor] | None = None) -> Checkpoint:
-    """Open a weights file that somebody else made: safetensors, a state dict of PyTorch, or a Lightning checkpoint.
+    """Open a weights file that somebody else made: safetensors, state dicts of PyTorch, or a Lightning checkpoint.
 
     Args:
         path: ``.safetensors``, or ``.pt``, ``.pth`` or ``.ckpt`` as ``torch.save`` has written them since 2020.
@@ -196,10 +196,23 @@ def _load(content: bytes, path: Path, device: str) -> Checkpoint:
         got = f"{type(problem).__name__}: {str(problem)[:200]}"
         raise error(str(path), "tensors that weights_only=True can load", got, TRUSTED) from None
     lightning = isinstance(found, dict) and isinstance(found.get("state_dict"), dict)
-    state, more = (found["state_dict"], found.get("hyper_parameters", {})) if lightning else (found, {})
-    if not isinstance(state, dict) or not all(isinstance(n, str) and isinstance(v, Tensor) for n, v in state.items()):
+    state, more = (found["state_dict"], found.get("hyper_parameters", {})) if lightning else (_joined(found), {})
+    if not _tensors(state):
         remedy = "A state dict, or a Lightning checkpoint, is what can be read."
         raise error(str(path), "tensors by name", f"a {type(state).__name__} of other things", remedy)
     if not isinstance(more, dict):
         raise error(f"{path}: hyper_parameters", "a mapping", type(more).__name__)
     return Checkpoint({name: value.detach() for name, value in state.items()}, dict(more))
+
+
+def _tensors(state: object) -> bool:
+    """Whether it is a state dict."""
+    return isinstance(state, dict) and all(isinstance(n, str) and isinstance(v, Tensor) for n, v in state.items())
+
+
+def _joined(found: Any) -> Any:
+    """The state dicts of several nets, ``net_state_dict`` each, as one; those of optimisers are left out."""
+    if not isinstance(found, dict) or _tensors(found):
+        return found
+    parts = {name: state for name, state in found.items() if str(name).endswith("_state_dict") and _tensors(state)}
+    return {f"{part}.{name}": value for part, state in parts.items() for name, value in state.items()} or found

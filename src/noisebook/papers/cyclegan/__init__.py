@@ -6,7 +6,17 @@ adversarial denoising network for multiphase coronary CT angiography", Medical P
 """
 
 from .crops import batches
-from .long import ASIDE, PAIRED, STUDIES, UNPAIRED, measure_all, study_lambdas, study_registration, study_seeds
+from .long import (
+    ASIDE,
+    PAIRED,
+    STUDIES,
+    UNPAIRED,
+    measure_all,
+    study_critics,
+    study_lambdas,
+    study_registration,
+    study_seeds,
+)
 from .nets import (
     AUTHORS,
     EMBEDDED,
@@ -49,15 +59,34 @@ from .quality import (
     scores,
     texture,
 )
-from .scans import Domains, Scans, check_apart, check_hu, domains, from_mu, read_archive, read_mu, to_mu
-from .training import Config, ImageBuffer, PairedTraining, Training, adversarial
-from .verdicts import against_input, beating, claims, table
+from .scans import Domains, Scans, check_apart, check_hu, domains, from_mu, holds_mu, read_archive, read_mu, to_mu
+from .show import (
+    Family,
+    around,
+    aside,
+    beside,
+    check_rows,
+    choices,
+    columns,
+    family,
+    geometry_table,
+    losses,
+    measured_scans,
+    published,
+    spectra,
+    told_apart,
+    training_scans,
+    unpaired_panels,
+)
+from .training import CRITICS, Config, ImageBuffer, PairedTraining, Training, adversarial
+from .verdicts import against_input, beating, claims, sweep, table
 from .watch import Watch, denoise, tiling
 
 __all__ = [
     "ASIDE",
     "AUTHORS",
     "CONVENTIONS",
+    "CRITICS",
     "EMBEDDED",
     "PAIRED",
     "SCALE_HU",
@@ -72,6 +101,7 @@ __all__ = [
     "Convention",
     "Discriminator",
     "Domains",
+    "Family",
     "Generator",
     "ImageBuffer",
     "InstanceNorm",
@@ -84,24 +114,36 @@ __all__ = [
     "Watch",
     "adversarial",
     "against_input",
+    "around",
+    "aside",
     "batches",
     "beating",
+    "beside",
     "check_apart",
     "check_hu",
+    "check_rows",
+    "choices",
     "claims",
+    "columns",
     "convention_table",
     "denoise",
     "domains",
     "embedded_scans",
     "embedded_test",
+    "family",
     "flat_regions",
     "from_authors",
     "from_mu",
+    "geometry_table",
+    "holds_mu",
     "load",
+    "losses",
     "map_size",
     "measure_all",
+    "measured_scans",
     "normalise",
     "parameters",
+    "published",
     "read_archive",
     "read_mu",
     "receptive_field",
@@ -111,14 +153,20 @@ __all__ = [
     "rmse_table",
     "schedule",
     "scores",
+    "spectra",
+    "study_critics",
     "study_lambdas",
     "study_registration",
     "study_seeds",
+    "sweep",
     "table",
     "texture",
     "tiling",
     "to_mu",
+    "told_apart",
     "train",
     "train_embedded",
+    "training_scans",
+    "unpaired_panels",
     "watched_scans",
 ]

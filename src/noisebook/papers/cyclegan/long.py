@@ -1,19 +1,23 @@
-"""The chapter's long runs: seeds of the three nets, weights of the losses, and registration of the pairs.
+"""The chapter's long runs: seeds of the three nets, weights of the losses, registration of pairs, discriminators alone.
 
 J.-Y. Zhu et al., ICCV 2017, doi 10.1109/ICCV.2017.244; E. Kang et al., arXiv 1806.09748.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from noisebook import embedded
 from noisebook.studies import Study
+from noisebook.training import make_fabric
 
+from .crops import batches
 from .nets import (
     SHIFTED,
     SMALL,
@@ -25,9 +29,10 @@ from .nets import (
     train,
     watched_scans,
 )
+from .network import normalise
 from .quality import flat_regions, residuals_hu, rmse_hu, scores, texture
 from .scans import Scans, check_apart, domains
-from .training import Config
+from .training import CRITICS, Config, Training
 from .watch import denoise
 
 UNPAIRED, PAIRED, ASIDE = 0, 1, 2
@@ -117,6 +122,38 @@ def study_registration(
     return measure_all(folder.parents[1] / "nets", device, [_sized(config, epochs, width) for config in configs])
 
 
+def study_critics(
+    folder: Path, device: str, *, seeds: list[int], steps: int, every: int, batch: int, width: int
+) -> Arrays:
+    """Train discriminators alone to tell real crops of both doses apart, of every kind in `CRITICS`.
+
+    Args:
+        folder: Not used: a training takes less than a minute.
+        device: To train on.
+        seeds: Of weights and crops.
+        steps: Of a training.
+        every: How many are averaged.
+        batch: Crops of each dose.
+        width: Channels of the discriminators.
+
+    Returns:
+        Of each kind and seed, (N,): ``kind``, ``seed``; and ``loss``, (N, steps / every), sums of two squared terms on
+        new crops, means over both discriminators: 1/2 is for who cannot tell.
+    """
+    given, fabric = embedded_scans()[0], make_fabric(device)
+    found: Arrays = {"kind": np.repeat(np.arange(len(CRITICS)), len(seeds)), "seed": np.tile(seeds, len(CRITICS))}
+    losses = []
+    for kind, seed in zip(found["kind"], found["seed"], strict=True):
+        config = replace(SMALL, critics=CRITICS[kind], critic=width, batch=batch, looks=1, crops=steps, seed=int(seed))
+        trainee = Training(config)
+        trainee.d_f.to(device), trainee.d_q.to(device)
+        crops = batches(domains(given, config.pairing), config, torch.Generator().manual_seed(config.seed))
+        for pair in itertools.islice(crops, steps):
+            quarter, full = (normalise(images.to(device), config.scale_hu) for images in pair)
+            losses.append(float(trainee.look(fabric, (quarter, full), (quarter, full))))
+    return found | {"loss": np.reshape(losses, (len(found["kind"]), -1, every)).mean(2)}
+
+
 def _sized(config: Config, epochs: int, width: int) -> Config:
     return replace(config, epochs=epochs, width=width, critic=2 * width)
 
@@ -194,5 +231,12 @@ STUDIES = (
     Study(
         "cyclegan", "registration", study_registration, {"shifts": [0, 2, 4, 8, 512], "seeds": [0], **_SIZE}, data=_DATA
     ),
+    Study(
+        "cyclegan",
+        "critics",
+        study_critics,
+        {"seeds": [0, 1, 2], "steps": 1200, "every": 100, "batch": 4, "width": SMALL.critic},
+        data=embedded.TRAIN.id,
+    ),
 )
-"""Every long run of the chapter; the nets of seed 0 are the embedded ones."""
+"""Every long run of the chapter; the nets of seed 0 are the embedded ones, unless shifts or weights are others."""

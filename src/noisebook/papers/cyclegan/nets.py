@@ -124,9 +124,9 @@ def embedded_scans() -> tuple[Scans, Scans]:
     return read_archive(root, patients[:-VALIDATION]), chosen
 
 
-def embedded_test(label: str = "full") -> Scans:
+def embedded_test(label: str = "full", recipe: embedded.CtRecipe = embedded.TEST) -> Scans:
     """The simulated test patients at quarter dose, beside full dose or (``noise free``) the truth."""
-    root = embedded.embedded_ct(embedded.TEST)
+    root = embedded.embedded_ct(recipe)
     return read_archive(root, datasets.ct_patients(root), label=label)
 
 
@@ -136,9 +136,9 @@ def watched_scans(validation: Scans, test: Scans) -> dict[str, Scans]:
     return {"validation": validation, "test": test.of(first)}
 
 
-def checkpoints(folder: Path, config: Config) -> Path:
+def checkpoints(folder: Path, config: Config, data: str = "") -> Path:
     """Where the checkpoints of a net lie: those of another configuration or of other data lie elsewhere."""
-    known = hashlib.sha256(f"{embedded.TRAIN.id} {config}".encode()).hexdigest()
+    known = hashlib.sha256(f"{data or embedded.TRAIN.id} {config}".encode()).hexdigest()
     return folder / f"{config.pairing}-{known[:8]}"
 
 
@@ -222,5 +222,4 @@ def load(name: str = "cyclegan-small", device: str = "cpu", data: Path = _paths.
     for key, value in weights.load(name, data).items():
         way, rest = key.split(".", 1)
         states.setdefault(way, {})[rest] = value
-    nets = _nets(config, states)
-    return Nets(nets.q2f.to(device), nets.f2q and nets.f2q.to(device))
+    return _nets(config, states).to(device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -245,22 +246,40 @@ class Nets:
     d_f: Discriminator | None = None
     d_q: Discriminator | None = None
 
+    def to(self, device: str) -> Nets:
+        """The same, moved there."""
+        nets = (self.q2f, self.f2q, self.d_f, self.d_q)
+        return Nets(*(net and net.to(device) for net in nets))  # type: ignore[arg-type]
 
-def from_authors(checkpoint: Mapping[str, Any]) -> Nets:
+
+def from_authors(checkpoint: str | Path | Mapping[str, Any]) -> Nets:
     """The networks of one of the authors' checkpoints, any width, in evaluation mode.
 
     Args:
-        checkpoint: State dictionaries under ``G_Q2F_state_dict`` (needed), ``G_F2Q_state_dict``, ``D_F_state_dict``
-            and ``D_Q_state_dict``; what else is in it (epoch, optimisers) is left alone.
+        checkpoint: A file, which `noisebook.weights.read` opens without running anything in it; or what was in it:
+            state dictionaries under ``G_Q2F_state_dict`` (needed), ``G_F2Q_state_dict``, ``D_F_state_dict`` and
+            ``D_Q_state_dict``. What else is in it (epoch, optimisers) is left alone.
 
     Raises:
-        ValueError: If there is no denoiser, or a state is not that of our architecture.
+        ValueError: If `noisebook.weights.read` refuses the file; there is no denoiser, or a state is not that of our
+            architecture.
     """
+    if not isinstance(checkpoint, Mapping):
+        checkpoint = _nested(weights.read(checkpoint).state)
     states = {name: checkpoint.get(f"{name}_state_dict") for name in NETS}
     if not isinstance(states["G_Q2F"], Mapping):
         raise error("checkpoint", "G_Q2F_state_dict", ", ".join(sorted(map(str, checkpoint))) or "nothing")
     found = {name: None if state is None else _net(name, state) for name, state in states.items()}
     return Nets(*found.values())  # type: ignore[arg-type]
+
+
+def _nested(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Tensors by the part of their names before the first dot, and the rest of it."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, value in state.items():
+        part, _, rest = name.partition(".")
+        found.setdefault(part, {})[rest] = value
+    return found
 
 
 def _net(name: str, state: Mapping[str, Tensor]) -> nn.Module:

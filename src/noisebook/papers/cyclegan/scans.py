@@ -22,6 +22,7 @@ from .network import AIR_HU, SMALLEST
 PAIRINGS = ("shuffled", "patients", "registered")
 """How the doses belong together: drawn apart from the same slices, of different patients, or pixel by pixel."""
 DOSES = ("quarter_dose", "full_dose")
+PARTS = ("train", "test")
 PER_MM = {"1/mm": 1.0, "1/cm": 0.1}
 """What a unit of mu is in 1/mm."""
 DENSE_PER_MM = 0.15
@@ -160,6 +161,11 @@ def read_archive(root: str | Path, patients: Iterable[str], *, label: str = "ful
     return Scans(_above_air(quarter), _above_air(full), ids)
 
 
+def holds_mu(root: str | Path) -> bool:
+    """Whether a folder is laid out as `read_mu` takes it."""
+    return any((Path(root) / part / dose).is_dir() for part in PARTS for dose in DOSES)
+
+
 def read_mu(root: str | Path, part: str, *, unit: str = "1/mm") -> Scans:
     """Slices from ``{train,test}/{full_dose,quarter_dose}/N.npy``, each (Y, X) in mu, in the order of their numbers.
 
@@ -176,7 +182,7 @@ def read_mu(root: str | Path, part: str, *, unit: str = "1/mm") -> Scans:
     Raises:
         ValueError: A folder is missing or empty, the doses have other numbers, a name is no number, or a file no array.
     """
-    check_one_of("part", part, ("train", "test"))
+    check_one_of("part", part, PARTS)
     files = [_numbered(Path(root) / part / dose) for dose in DOSES]
     lonely = sorted(files[0].keys() ^ files[1].keys())
     if lonely:

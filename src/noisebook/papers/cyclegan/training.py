@@ -6,7 +6,7 @@ arXiv 1612.07828; least squares: X. Mao et al., ICCV 2017, arXiv 1611.04076); E.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -197,11 +197,9 @@ class Training:
         with _frozen(self.d_f, self.d_q):
             found, fakes = self._generators(fabric, *looks[0])
         shown = [self.past_full.exchange(fakes[0]), self.past_quarter.exchange(fakes[1])]
-        sums = [self._critics(fabric, looks[0], shown)]
+        sums = [self.look(fabric, looks[0], shown)]
         for real in looks[1:]:
-            sums.append(
-                self._critics(fabric, real, [past.past(c.batch) for past in (self.past_full, self.past_quarter)])
-            )
+            sums.append(self.look(fabric, real, [past.past(c.batch) for past in (self.past_full, self.past_quarter)]))
         found["critics"] = torch.stack(sums).mean()
         return {name: SCALE_HU * value if name.endswith("_hu") else value for name, value in found.items()}
 
@@ -240,7 +238,12 @@ class Training:
         low, high = (bound / self.config.scale_hu for bound in WINDOW_HU)
         return critic(images.clamp(low, high) * (2 / (high - low)))  # type: ignore[no-any-return]
 
-    def _critics(self, fabric: Any, real: tuple[Tensor, Tensor], fakes: list[Tensor]) -> Tensor:
+    def look(self, fabric: Any, real: Sequence[Tensor], fakes: Sequence[Tensor]) -> Tensor:
+        """One step of the discriminators: real is (quarter, full dose), fakes are (full, quarter dose), normalised.
+
+        Returns:
+            The sum of a discriminator's two squared terms before the step, the mean over both.
+        """
         quarter, full = real
         self.critics.zero_grad()
         sums = []
