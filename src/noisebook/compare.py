@@ -108,19 +108,20 @@ class Photons(nn.Module):
 
 
 class Hounsfield(nn.Module):
-    """A generator of the CycleGAN chapter, which sees HU over a scale, as a map from HU to HU.
+    """A generator of the CycleGAN chapter, as a map from HU to HU.
 
     Args:
-        net: From (N, 1, Y, X) to the same shape, over its ``scale_hu``.
+        net: From (N, 1, Y, X) to the same shape, in units of ``scale_hu``.
+        scale_hu: HU.
     """
 
-    def __init__(self, net: cyclegan.Generator) -> None:
+    def __init__(self, net: nn.Module, scale_hu: float) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.scale_hu = net, scale_hu
 
     def forward(self, hu: Tensor) -> Tensor:
         """(N, 1, Y, X), HU."""
-        return self.net.scale_hu * self.net(cyclegan.normalise(hu, self.net.scale_hu))  # type: ignore[no-any-return]
+        return self.scale_hu * self.net(cyclegan.normalise(hu, self.scale_hu))  # type: ignore[no-any-return]
 
 
 def subjects(seed: int = 0, only: Sequence[str] = ()) -> list[Subject]:
@@ -168,12 +169,12 @@ def _sparse(name: str, seed: int) -> Subject:
 def _unpaired(name: str, seed: int) -> Subject:
     """The same place at a quarter of the dose, in the scan that the network's training patients had."""
     _, row, column = _edge(seed)
-    recipe = embedded.TEST
+    recipe, net = embedded.TEST, cyclegan.load(name).q2f
     patient = recipe.patients[0]
     clean = recipe.sinogram(patient, recipe.positions_mm(patient)[0])[None]
     target = recipe.grid.part(slice(row - 64, row + 64), slice(column - 64, column + 64))
     scan = linearized.Scan(clean, recipe.geometry, target, recipe.dose(recipe.low_share))
-    return _scanned(name, "simulated CT, a quarter of the dose", Hounsfield(cyclegan.load(name).q2f), scan, scan.mean)
+    return _scanned(name, "simulated CT, a quarter of the dose", Hounsfield(net, net.scale_hu), scan, scan.mean)
 
 
 def _white(name: str, data: str, unit: str, model: nn.Module, truth: Tensor, sd: float) -> Subject:
