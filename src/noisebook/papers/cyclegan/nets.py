@@ -43,7 +43,9 @@ SHIFTED = replace(TWIN, shift=8)
 """The same on pairs of which one is up to 8 pixels, 6 mm, aside along both axes."""
 EMBEDDED = {"cyclegan-small": SMALL, "cyclegan-paired": TWIN, "cyclegan-shifted": SHIFTED}
 """The embedded nets by registry id."""
-KEPT = ("width", "blocks", "scale_hu", "pairing", "shift", "lambda_cycle", "lambda_identity", "critics", "looks")
+KEPT = ("width", "blocks", "scale_hu", "pairing", "shift")
+GAME = ("lambda_cycle", "lambda_identity", "critics", "looks")
+"""What the registry keeps of a configuration, and besides of one that is not supervised."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,7 @@ def register(name: str, config: Config, trained: Trained, examples: np.ndarray, 
     """
     nets = {"q2f": trained.nets.q2f, "f2q": trained.nets.f2q}
     both = nn.ModuleDict({way: net for way, net in nets.items() if net is not None})
+    known = KEPT if config.supervised else KEPT + GAME
     recipe = embedded.TRAIN
     slices = (len(recipe.patients) - VALIDATION) // 2 * recipe.slices
     weights.embed(
@@ -186,9 +189,9 @@ def register(name: str, config: Config, trained: Trained, examples: np.ndarray, 
         lambda _: torch.from_numpy(denoise(trained.nets.q2f, examples)),
         f"HU RMS over {len(examples)} slices",
         chapter="cyclegan",
-        architecture=f"{len(both)} generator(s), {config.width} channels (the authors: {AUTHORS.width}), "
-        f"{config.blocks} residual blocks (the authors: {AUTHORS.blocks})",
-        config={key: value for key, value in asdict(config).items() if key in KEPT},
+        architecture=f"{'one generator' if config.supervised else 'two generators'}, {config.width} channels (the "
+        f"authors: {AUTHORS.width}), {config.blocks} residual blocks (the authors: {AUTHORS.blocks})",
+        config={key: value for key, value in asdict(config).items() if key in known},
         schedule=schedule(config) + f"; epoch {trained.epoch + 1} of {config.epochs}, chosen on {VALIDATION} patients",
         training_data=f"{recipe.id}: {slices} quarter-dose and {slices} full-dose slices of simulated patients, "
         + ("paired" if config.supervised else "no patient at both doses"),
@@ -203,7 +206,8 @@ def schedule(config: Config) -> str:
         loss = "L1 on registered pairs" if not config.shift else f"L1 on pairs up to {config.shift} pixels aside"
     else:
         loss = f"LSGAN + {config.lambda_cycle:g} cycle + {config.lambda_identity:g} identity"
-    looks = f", {config.looks} looks of the discriminators" if config.looks > 1 and not config.supervised else ""
+    looks = f", {config.looks} looks of the discriminators" if config.looks > 1 else ""
+    looks += ", which are not normalised and see soft tissue alone" if config.critics == "windowed" else ""
     return (
         f"{loss}; Adam, {config.learning_rate:g}, {config.schedule} decay; {config.crops} crops of {config.patch} x "
         f"{config.patch} a slice and epoch, batches of {config.batch}{looks}"
