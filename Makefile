@@ -10,7 +10,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 PORT ?= 8000
 
-.PHONY: help book test test-browser figures weights studies deposit check serve clean
+.PHONY: help book test test-browser test-links figures weights studies freeze deposit wheel check serve clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -25,17 +25,27 @@ figures: $(STAMP)  ## execute the notebooks that something has changed for, and 
 test: $(STAMP)  ## the test suite
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
-test-browser: $(STAMP)  ## the built book in Chromium; needs `pip install playwright` in .venv and Debian's chromium
-	@$(BIN)/python -c "import playwright" 2>/dev/null || { \
-	  echo "make test-browser needs playwright: $(BIN)/python -m pip install -c constraints.txt playwright"; exit 1; }
+test-browser: $(STAMP)  ## the built book in Chromium: needs playwright, axe-playwright-python and Debian's chromium
+	@$(BIN)/python -c "import playwright, axe_playwright_python" 2>/dev/null || { \
+	  echo "make test-browser needs two packages:"; \
+	  echo "    $(BIN)/python -m pip install -c constraints.txt playwright axe-playwright-python"; exit 1; }
 	@command -v chromium >/dev/null || { echo "make test-browser needs chromium: apt-get install chromium"; exit 1; }
 	$(BIN)/python -m pytest -m browser tests/browser $(PYTEST_ARGS)
+
+test-links: $(STAMP)  ## whether what the text links to on other hosts is still there
+	$(BIN)/python -m pytest -m network tests/test_links.py $(PYTEST_ARGS)
 
 weights: $(STAMP)  ## train every embedded network again, where its code has changed (hours)
 	@$(BIN)/python -m snakemake --cores 2 --rerun-incomplete weights
 
 studies: $(STAMP)  ## run the long studies whose committed results are stale (hours)
 	@$(BIN)/python -m snakemake --cores 2 --rerun-incomplete studies
+
+freeze: $(STAMP)  ## keep the claims' values of this build as those of the release: data/release.json and a badge
+	@$(BIN)/noisebook freeze
+
+wheel: $(STAMP)  ## the installable package, in dist
+	$(BIN)/python -m build --wheel --no-isolation
 
 deposit: $(STAMP)  ## the folder that a maintainer uploads to Zenodo: weights, model cards, licences, checksums
 	@$(BIN)/noisebook weights deposit

@@ -27,10 +27,11 @@ def here(files):
 
 
 def pages(wildcards=None):
-    """What the book is made of besides the results: its pages, pictures and settings, and the docstrings."""
+    """What the book is made of besides the results: pages, pictures, settings, tables, and the docstrings."""
     found = [file for file in Path("book").rglob("*") if file.is_file() and "__pycache__" not in file.parts]
     settings = [file for file in map(Path, ("_config.yml", "_toc.yml", "pyproject.toml")) if file.is_file()]
-    return here([*found, *settings, *_paths.PACKAGE.rglob("*.py"), _paths.DATA / "registry.yaml"])
+    tables = [file for file in (_paths.DATA / "registry.yaml", _paths.DATA / "release.json") if file.is_file()]
+    return here([*found, *settings, *tables, *_paths.PACKAGE.rglob("*.py")])
 
 
 def with_function(name):
@@ -84,9 +85,10 @@ rule chapter:
     output:
         f"{RESULTS}/{{chapter}}.ipynb",
         f"{RESULTS}/{{chapter}}/run.json",
+        f"{RESULTS}/{{chapter}}/run.log",
         f"{RESULTS}/{{chapter}}/claims.json",
     params:
-        registry=lambda wildcards: _registry.of_chapter(wildcards.chapter),
+        registry=lambda wildcards: [_registry.of_chapter(work) for work in chapters.works(wildcards.chapter)],
     threads: 2
     shell: f"noisebook run {{wildcards.chapter}} --out {RESULTS}"
 
@@ -97,6 +99,7 @@ rule html:
         pages,
         notebooks=expand(f"{RESULTS}/{{chapter}}.ipynb", chapter=CHAPTERS),
         claims=expand(f"{RESULTS}/{{chapter}}/claims.json", chapter=CHAPTERS),
+        costs=expand(f"{RESULTS}/{{chapter}}/run.log", chapter=CHAPTERS),
     output: PAGE
     threads: 2
     shell: f"python book/build.py --results {RESULTS} --stage build/stage --out build/book"

@@ -1,4 +1,4 @@
-"""The book's own Sphinx extension: three small corrections that configuration cannot make."""
+"""The book's own Sphinx extension: small corrections that configuration cannot make."""
 
 from __future__ import annotations
 
@@ -32,6 +32,15 @@ def drop_edit_button(
                 group["buttons"] = [b for b in group["buttons"] if b.get("label") != "source-edit-button"]
 
 
+def name_cells(app: Sphinx, doctree: nodes.document) -> None:
+    """Give every cell that has an ``anchor`` in its metadata this id, and let ``{ref}`` find it from any page."""
+    labels = app.env.get_domain("std").data["anonlabels"]
+    for cell in doctree.findall(nodes.container):
+        if anchor := cell.get("cell_metadata", {}).get("anchor"):
+            cell["ids"].append(anchor)
+            labels[anchor] = app.env.docname, anchor
+
+
 class LinkResults(SphinxPostTransform):
     """Resolve a relative link to a file that a chapter wrote: it is published beside the chapter's page."""
 
@@ -48,6 +57,7 @@ class LinkResults(SphinxPostTransform):
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the corrections; they come after the theme's own (priority 900)."""
+    app.connect("doctree-read", name_cells)
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", drop_edit_button, priority=900)
     app.add_post_transform(LinkResults)

@@ -107,6 +107,15 @@ def test_the_registry_is_read_by_id_or_by_key(tmp_path):
     assert _registry.entries(tmp_path / "none.yaml") == {}
 
 
+def test_a_chapter_depends_on_the_weights_of_every_paper_that_it_imports():
+    """The comparison imports every paper, so a retrained network of any of them makes it run again."""
+    for name in ("linearized", "regularity"):
+        assert chapters.works(name) == [name]
+    assert chapters.works("compare") == ["compare", "cyclegan", "gap", "linearized", "regularity", "xray"]
+    files = {file.name for file in chapters.dependencies("compare")}
+    assert {"gap-2d.safetensors", "xray-ae.safetensors", "linearized-i0.safetensors"} <= files
+
+
 def test_a_whole_run_passes_the_gate(done):
     """A run leaves the notebook, its results, a log of its cost and a mark, and the gate lets it through."""
     chapters.gate(done / "tiny.ipynb")

@@ -1,6 +1,8 @@
 """pyproject.toml, constraints.txt and environment.yml agree, and the files around them are whole."""
 
+import os
 import re
+import shlex
 import subprocess
 import tomllib
 from pathlib import Path
@@ -112,15 +114,87 @@ def test_the_address_of_the_repository_is_one_setting():
     assert re.fullmatch(r"|https://[^ ]+[^/ ]", PROJECT["tool"]["noisebook"]["repository"])
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.stem)
-def test_workflows_call_only_what_there_is(path):
-    """Every workflow is YAML, and what it runs is a file or a make target of this repository, or Python."""
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+WRITES = {"book": {"pages", "id-token"}, "nightly": {"issues"}, "release": {"contents"}}
+
+
+def workflow_problems(workflow: dict, name: str) -> list[str]:
+    """What a workflow calls that is not there, what it uses without a version, and what it may do beyond its need."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    jobs = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
-    commands = [step["run"].split() for job in jobs.values() for step in job["steps"] if "run" in step]
-    assert commands
-    for first, *rest in commands:
-        assert first in (".ci/run", "python") or (first == "make" and set(rest) <= targets)
+    jobs = workflow["jobs"]
+    steps = [step for job in jobs.values() for step in job["steps"]]
+    found = []
+    for first, *rest in (shlex.split(step["run"]) for step in steps if "run" in step):
+        plain = first in ("python", "tar", "cp", "gh") or (first == "make" and set(rest) <= targets)
+        if not plain and not (first.startswith(".ci/") and (ROOT / first).is_file()):
+            found.append(f"runs {first}, which is no file or target here")
+    uses = [step["uses"] for step in steps if "uses" in step]
+    found += [f"{action} has no version" for action in uses if not re.fullmatch(r"actions/[a-z-]+@v\d+", action)]
+    if not isinstance(workflow.get("permissions"), dict):
+        found.append("its permissions are not stated")
+    given = [workflow.get("permissions"), *(job.get("permissions") for job in jobs.values())]
+    writes = {scope for one in given if isinstance(one, dict) for scope, right in one.items() if right == "write"}
+    found += [f"may write {scope}" for scope in sorted(writes - WRITES.get(name, set()))]
+    found += [f"needs {need}, which is no job" for job in jobs.values() for need in _listed(job) if need not in jobs]
+    return found + [f"{job} may run for hours" for job, one in jobs.items() if name != "book" and _unbounded(one)]
+
+
+def _listed(job: dict) -> list[str]:
+    needs = job.get("needs", [])
+    return [needs] if isinstance(needs, str) else needs
+
+
+def _unbounded(job: dict) -> bool:
+    return "timeout-minutes" not in job and not _listed(job)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflows_call_only_what_there_is(path):
+    """Every workflow runs what this repository has, with pinned actions, bounded time and the least rights."""
+    assert workflow_problems(yaml.safe_load(path.read_text(encoding="utf-8")), path.stem) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("make book", "make boook", "runs make"),
+        ("make book", "curl x", "runs curl"),
+        ("checkout@v4", "checkout@main", "actions/checkout@main has no version"),
+        ("contents: read", "contents: write", "may write contents"),
+        ("permissions:\n  contents: read\n", "", "permissions are not stated"),
+        ("timeout-minutes: 45", "timeout: 45", "build may run for hours"),
+        ("runs-on", "needs: nobody\n    runs-on", "needs nobody, which is no job"),
+    ],
+)
+def test_a_broken_workflow_is_found(old, new, message):
+    """Each rule for workflows, broken once, is reported."""
+    text = (ROOT / ".github" / "workflows" / "preview.yml").read_text(encoding="utf-8")
+    assert old in text
+    found = workflow_problems(yaml.safe_load(text.replace(old, new)), "preview")
+    assert any(message in problem for problem in found), found
+
+
+def test_there_is_a_workflow_for_every_occasion():
+    """Tests, pages on main, a preview of pull requests, a nightly run and a release each have their trigger."""
+    found = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))[True] for path in WORKFLOWS}
+    assert {"push", "pull_request"} <= set(found["ci"])
+    assert found["book"]["push"] == {"branches": ["main"]}
+    assert set(found["preview"]) == {"pull_request"}
+    assert "schedule" in found["nightly"]
+    assert found["release"] == {"push": {"tags": ["v*"]}}
+
+
+@pytest.mark.parametrize(
+    ("open_one", "called"), [("", "issue create --title T --body x"), ("7", "issue comment 7 --body x")]
+)
+def test_a_failed_night_opens_one_issue(tmp_path, open_one, called):
+    """The report opens an issue where there is none of its title, and adds to the one that is open."""
+    gh = tmp_path / "gh"
+    gh.write_text(f'#!/bin/sh\nif [ "$2" = list ]; then echo "{open_one}"; else echo "$@" > {tmp_path}/called; fi\n')
+    gh.chmod(0o755)
+    variables = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run([str(ROOT / ".ci" / "report"), "T", "x"], env=variables, check=True)
+    assert (tmp_path / "called").read_text().strip() == called
 
 
 def test_make_needs_nothing_but_a_python(tmp_path):

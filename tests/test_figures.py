@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import nn
 
 from noisebook import figures
@@ -111,6 +113,21 @@ def test_keep_writes_equal_bytes_and_the_numbers(tmp_path: Path, capsys: pytest.
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
     assert (folders[0] / "line.csv").read_text() == "x,y\n0,0.5\n1,1.0\n2,2.0\n"
     np.testing.assert_array_equal(np.load(folders[0] / "ramp.npz")["ramp"], panel().image)
+
+
+def test_pictures_are_small_and_true(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A kept PNG of noise in grey and in colour has a palette, and no colour is further off than 4 % of the range."""
+    noise = np.random.default_rng(0).normal(0, 20, (120, 120))
+    panels = [panel(image=noise), panel(image=noise, signed=True)]
+    whole = io.BytesIO()
+    with figures._images.style():
+        figures.images(panels, columns=2).savefig(whole, format="png")
+    figures.keep(figures.images(panels, columns=2), tmp_path, "chapter", "noise", {"noise": noise})
+    kept = Image.open(tmp_path / "chapter/figures/noise.png")
+    off = np.asarray(kept.convert("RGB"), float) - np.asarray(Image.open(whole).convert("RGB"), float)
+    assert kept.mode == "P"
+    assert np.abs(off).max() <= 0.04 * 255
+    assert (tmp_path / "chapter/figures/noise.png").stat().st_size < len(whole.getvalue()) / 2
 
 
 def test_table_rounds_numbers_and_keeps_texts(capsys: pytest.CaptureFixture[str]) -> None:
@@ -245,6 +262,8 @@ def test_a_slider_holds_every_frame_and_shows_the_last(tmp_path: Path, capsys: p
         first, second = ((tmp_path / run / "c/figures/grow" / f"{k:02d}.png").read_bytes() for run in ("one", "two"))
         assert first == second
         assert base64.b64encode(first).decode() in page
+        assert f'href="c/figures/grow/{k:02d}.svg"' in page
+        assert (tmp_path / "one/c/figures/grow" / f"{k:02d}.svg").is_file()
     assert (tmp_path / "one/c/figures/grow.csv").read_text() == "x\n0\n1\n2\n"
     with pytest.raises(ValueError, match="frames of grow: expected at least two, a label each, and numbers"):
         figures.keep_slider(frames, ["1"], tmp_path, "c", "grow", numbers, alt="", text="")

@@ -21,15 +21,15 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 class Fixed(nn.Module):
-    """Predicts one distribution, whatever it sees, and counts how many images it saw."""
+    """Predicts one distribution, whatever it sees, and keeps how many photons the images had that it saw."""
 
     def __init__(self, shares: Tensor) -> None:
         super().__init__()
-        self.shares, self.seen = shares, 0
+        self.shares, self.seen = shares, list[float]()
 
     def forward(self, counts: Tensor) -> Tensor:
         """(B, C, Y, X) to the same shape."""
-        self.seen += len(counts)
+        self.seen += counts.flatten(1).sum(1).tolist()
         return self.shares.log().expand_as(counts)
 
 
@@ -112,7 +112,7 @@ def test_generation_from_the_exact_predictor_has_the_priors_chances() -> None:
 
 
 def test_every_image_ends_above_the_stop_and_costs_no_more() -> None:
-    """Images end just above the stop; one that is above it already is not touched; ended ones are not evaluated."""
+    """Images end just above the stop; one that is above it already is not touched; the network sees no image twice."""
     start = torch.cat([torch.zeros(1, 1, 4, 4), torch.full((1, 1, 4, 4), 9.0)])
     model = Fixed(torch.full((1, 1, 4, 4), 1 / 16))
     found = sample(model, start, stop_db=3, beta=0.1, generator=generator())
@@ -120,7 +120,14 @@ def test_every_image_ends_above_the_stop_and_costs_no_more() -> None:
     torch.testing.assert_close(found.photons[1], start[1], rtol=0, atol=0)
     torch.testing.assert_close(found.estimate[1], torch.full((1, 4, 4), 9.0))
     assert found.steps[1] == 0
-    assert model.seen == int(found.steps.sum()) + 2
+    assert len(model.seen) == len(set(model.seen)) < int(found.steps.sum()) + 2
+
+
+def test_images_that_begin_alike_share_the_first_look() -> None:
+    """The network sees the start of many samples of one image once, and then each sample after each new photon."""
+    model = Fixed(torch.full((1, 1, 4, 4), 1 / 16))
+    sample(model, torch.ones(5, 1, 4, 4), stop_db=1, generator=generator())
+    assert model.seen.count(16.0) == 1
 
 
 def test_frames_are_kept_when_their_level_is_reached() -> None:

@@ -9,10 +9,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "noisebook"
 LEVELS = {
     0: "_checks _paths _parameters _notebook _registry provenance claims",
-    1: "photons phantoms dicom ct jacobian inference metrics archives _console",
+    1: "photons phantoms dicom ct jacobian inference metrics archives release _console",
     2: "datasets embedded weights figures training studies",
     3: "papers",
-    4: "chapters survey cli _weights_command",
+    4: "chapters survey compare cli _weights_command",
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names.split()}
 BASE = ("_checks", "_paths")  # everything may import these, they import nothing of ours

@@ -1,8 +1,13 @@
 """The shape of every chapter's notebook: its length, order and parameters, no code of its own, no stored outputs."""
 
 import ast
+import importlib.util
 import json
 import re
+import subprocess
+import sys
+import tomllib
+import types
 from pathlib import Path
 
 import pytest
@@ -13,6 +18,29 @@ from noisebook import _notebook, _parameters, chapters
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ORDER = {"data": "data|images", "weights": "weights|network|training", "claims": "claims", "differences": "differs"}
+SKELETON = (
+    "The idea in a picture",
+    "Method",
+    "Results",
+    "Claims",
+    "What failed",
+    "How this differs",
+    "Exercises",
+    "Further reading",
+)
+ADDRESS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["noisebook"]["repository"]
+COLAB = f"""\
+# In Colab this installs the package; elsewhere it does nothing.
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from subprocess import run
+
+address = "{ADDRESS and "git+" + ADDRESS}"  # git+ and the address of the repository, as in pyproject.toml
+if "google.colab" in sys.modules and not find_spec("noisebook"):
+    if not (source := [address, *map(str, Path().glob("noisebook-*.whl"))][-1]):
+        raise ModuleNotFoundError("Upload the wheel of noisebook here (Files, at the left), and run this cell again.")
+    run([sys.executable, "-m", "pip", "install", "--quiet", source], check=True)"""
 TRAINING = {"backward", "step", "zero_grad"}
 
 
@@ -20,10 +48,10 @@ def problems(content: dict) -> list[str]:
     """Everything in a notebook that breaks the house's rules, one sentence each."""
     cells = content["cells"]
     code = [one for one in cells if one["cell_type"] == "code"]
-    found = [] if 20 <= len(cells) <= 35 else [f"{len(cells)} cells, not 20 to 35"]
+    found = [] if 20 <= len(cells) <= 38 else [f"{len(cells)} cells, not 20 to 38"]
     found += [] if len(code) <= 20 else [f"{len(code)} cells of code, at most 20"]
     found += [] if content.get("nbformat_minor", 0) >= 5 else ["its format is older than 4.5: cells have no ids"]
-    found += opening(cells) + order(cells)
+    found += opening(cells) + order(cells) + skeleton(cells)
     said = False  # whether there was text since the last figure
     for number, one in enumerate(cells, 1):
         if one["cell_type"] == "code":
@@ -40,15 +68,18 @@ def opening(cells: list[dict]) -> list[str]:
     before = "\n".join(_notebook.text(one) for one in cells[: cells.index(code[0])]) if code else top
     found += [] if re.search(r"doi|arxiv|\{cite", before, re.IGNORECASE) else ["no citation above the parameters"]
     found += [] if re.search(r"^\|.*\|$", before, re.MULTILINE) else ["no table above the parameters"]
+    first = _notebook.text(code[0]) if code else ""
+    hidden = bool(code) and "remove-cell" in code[0]["metadata"].get("tags", [])
+    found += [] if first == COLAB and hidden else [f"the first cell of code is not this one, hidden:\n{COLAB}"]
     tagged = [one for one in code if "parameters" in one["metadata"].get("tags", [])]
-    if len(tagged) != 1 or tagged[0] is not code[0]:
-        return [*found, "the first cell of code is not the one that is tagged parameters"]
+    if len(tagged) != 1 or tagged[0] is not code[1]:
+        return [*found, "the second cell of code is not the one that is tagged parameters"]
     try:
         known = _parameters.read(_notebook.text(tagged[0]))
         found += [] if "out" in known and known["out"].default == "." else ['parameters: no line out = "."']
     except ValueError as refused:
         found.append(str(refused))
-    imports, stamp = (_notebook.text(one) for one in (code * 3)[1:3])
+    imports, stamp = (_notebook.text(one) for one in (code * 3)[2:4])
     good = re.match(r"(from|import) ", imports) and "provenance.stamp(" in imports + stamp
     return found + ([] if good else ["no imports and stamp after the parameters"])
 
@@ -64,6 +95,23 @@ def order(cells: list[dict]) -> list[str]:
     missing = [f"no heading on {part} ({ORDER[part]})" for part, place in places.items() if place < 0]
     in_order = list(places.values()) == sorted(places.values())
     return missing or ([] if in_order else [f"headings not in the order {', '.join(ORDER)}"])
+
+
+def skeleton(cells: list[dict]) -> list[str]:
+    """Where the question, the chapters' common headings, a first picture or the folded solutions are missing."""
+    text = "\n".join(_notebook.text(one) for one in cells if one["cell_type"] == "markdown")
+    title = re.search(r"^# (.*)$", text, re.MULTILINE)
+    found = [] if title and title[1].endswith("?") else ["its title is no question"]
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    if len(headings) != len(SKELETON) or not all(map(str.startswith, headings, SKELETON)):
+        found.append(f"headings {headings}, not {list(SKELETON)}")
+    parts = dict(zip(headings, re.split(r"^## .*$", text, flags=re.MULTILINE)[1:], strict=True))
+    if not re.search(r"^!\[[^]]{20,}\]\(\w+/figures/\S+\.png\)$", parts.get("The idea in a picture", ""), re.MULTILINE):
+        found.append("no picture with alt text below The idea in a picture")
+    folded = re.search(
+        r"^1\. .*^[:`]{3,}\{dropdown\} Solutions\n1\. ", parts.get("Exercises", ""), re.MULTILINE | re.DOTALL
+    )
+    return found + ([] if folded else ["no exercises with a dropdown of solutions"])
 
 
 def stored(one: dict) -> list[str]:
@@ -104,12 +152,22 @@ def figure(one: dict, said: bool) -> list[str]:
 
 def good() -> dict:
     """A notebook that keeps every rule."""
-    top = cell("# Title\n\nAuthor, doi 10.1/2\n\n| claim | source |\n|:--|:--|\n| L1 | here |", "markdown")
+    table = "| claim | source |\n|:--|:--|\n| L1 | here |"
+    idea = "## The idea in a picture\n\n![four words of alt text](a/figures/b.png)\n\n## Method"
+    top = cell(f"# A title?\n\nAuthor, doi 10.1/2\n\n{table}\n\n{idea}", "markdown")
+    end = "## Exercises\n1. Why?\n:::{dropdown} Solutions\n1. So.\n:::\n## Further reading"
     imports = "from noisebook import provenance, figures\nstamp = provenance.stamp(seed, 'cpu', '', '', {})"
-    first = [top, cell('out = "."  # folder\nseed = 0', tags=("parameters",)), cell(imports)]
-    middle = [cell("## Data", "markdown"), cell("data = 1"), cell("## Weights", "markdown"), cell("net = 2")]
+    colab, given = cell(COLAB, tags=("remove-cell",)), cell('out = "."  # folder\nseed = 0', tags=("parameters",))
+    first = [top, colab, given, cell(imports)]
+    middle = [
+        cell("### Data", "markdown"),
+        cell("data = 1"),
+        cell("### Weights\n## Results", "markdown"),
+        cell("net = 2"),
+    ]
     drawn = [[cell(f"Expect {i}.", "markdown"), cell(f"figures.keep({i})", alt="four words of text")] for i in range(5)]
-    last = [cell("## Claims", "markdown"), cell("x = 3"), cell("## How this differs from the paper", "markdown")]
+    last = [cell("## Claims", "markdown"), cell("x = 3"), cell("## What failed", "markdown"), cell("x = 4")]
+    last += [cell(f"## How this differs from the paper\n{end}", "markdown")]
     return notebook(*first, *middle, *(one for pair in drawn for one in pair), *last)
 
 
@@ -139,33 +197,43 @@ def test_a_good_notebook_has_no_problems():
     assert problems(good()) == []
 
 
+def _swap(content: dict, number: int, old: str, new: str) -> None:
+    content["cells"][number]["source"] = content["cells"][number]["source"].replace(old, new)
+
+
 def _replace(content: dict, number: int, source: str) -> None:
     content["cells"][number]["source"] = source
 
 
 BROKEN = {
-    "too short": (lambda c: c["cells"].pop(8), "19 cells, not 20 to 35"),
-    "too long": (lambda c: c["cells"].extend([cell("text", "markdown")] * 20), "40 cells, not 20 to 35"),
-    "too much code": (lambda c: c["cells"].extend([cell("x = 1")] * 12), "22 cells of code, at most 20"),
+    "too short": (lambda c: c["cells"].__delitem__(slice(8, 12)), "19 cells, not 20 to 38"),
+    "too long": (lambda c: c["cells"].extend([cell("text", "markdown")] * 20), "43 cells, not 20 to 38"),
+    "too much code": (lambda c: c["cells"].extend([cell("x = 1")] * 12), "24 cells of code, at most 20"),
     "old format": (lambda c: c.update(nbformat_minor=2), "older than 4.5"),
     "no title": (lambda c: _replace(c, 0, "Title doi 10.1/2\n\n| a |"), "begin with a title"),
     "no citation": (lambda c: _replace(c, 0, "# Title\n\n| a |"), "no citation"),
     "no table": (lambda c: _replace(c, 0, "# Title doi 10.1/2"), "no table"),
-    "untagged": (lambda c: c["cells"][1].update(metadata={}), "tagged parameters"),
-    "computed": (lambda c: _replace(c, 1, 'out = "."\nseed = int("3")'), "lines like name = literal"),
-    "no out": (lambda c: _replace(c, 1, "seed = 0"), 'parameters: no line out = "."'),
-    "no stamp": (lambda c: _replace(c, 2, "import numpy"), "no imports and stamp"),
-    "outputs": (lambda c: c["cells"][4].update(outputs=[{}]), "cell 5: stored with outputs"),
-    "count": (lambda c: c["cells"][4].update(execution_count=1), "cell 5: stored with outputs"),
-    "long cell": (lambda c: _replace(c, 4, "x = 1\n" * 11), "cell 5: 11 lines, at most 10"),
-    "def": (lambda c: _replace(c, 4, "def f(): pass"), "cell 5: defines f"),
-    "class": (lambda c: _replace(c, 4, "class A: pass"), "cell 5: defines A"),
-    "loop": (lambda c: _replace(c, 4, "for b in bs:\n    loss(b).backward()"), "cell 5: a training loop"),
-    "matplotlib": (lambda c: _replace(c, 4, "import matplotlib.pyplot as plt"), "draws past noisebook.figures"),
-    "no alt": (lambda c: c["cells"][8].update(metadata={}), "cell 9: a figure without alt text"),
-    "no sentence": (lambda c: c["cells"][9].update(cell("y = 1")), "cell 11: a figure without text"),
-    "order": (lambda c: _replace(c, 3, "## Claims"), "no heading on data"),
-    "swapped": (lambda c: (_replace(c, 3, "## The network"), _replace(c, 5, "## Data")), "headings not in the order"),
+    "no question": (lambda c: _swap(c, 0, "A title?", "A title"), "its title is no question"),
+    "no picture": (lambda c: _swap(c, 0, ".png", ".svg"), "no picture with alt text"),
+    "no solutions": (lambda c: _swap(c, -1, "Solutions", "Hints"), "no exercises with a dropdown of solutions"),
+    "no results": (lambda c: _swap(c, 6, "## Results", "### Results"), "'Method', 'Claims', 'What failed'"),
+    "no colab": (lambda c: _replace(c, 1, "x = 1"), "the first cell of code is not this one"),
+    "colab shown": (lambda c: c["cells"][1].update(metadata={}), "the first cell of code is not this one"),
+    "untagged": (lambda c: c["cells"][2].update(metadata={}), "tagged parameters"),
+    "computed": (lambda c: _replace(c, 2, 'out = "."\nseed = int("3")'), "lines like name = literal"),
+    "no out": (lambda c: _replace(c, 2, "seed = 0"), 'parameters: no line out = "."'),
+    "no stamp": (lambda c: _replace(c, 3, "import numpy"), "no imports and stamp"),
+    "outputs": (lambda c: c["cells"][5].update(outputs=[{}]), "cell 6: stored with outputs"),
+    "count": (lambda c: c["cells"][5].update(execution_count=1), "cell 6: stored with outputs"),
+    "long cell": (lambda c: _replace(c, 5, "x = 1\n" * 11), "cell 6: 11 lines, at most 10"),
+    "def": (lambda c: _replace(c, 5, "def f(): pass"), "cell 6: defines f"),
+    "class": (lambda c: _replace(c, 5, "class A: pass"), "cell 6: defines A"),
+    "loop": (lambda c: _replace(c, 5, "for b in bs:\n    loss(b).backward()"), "cell 6: a training loop"),
+    "matplotlib": (lambda c: _replace(c, 5, "import matplotlib.pyplot as plt"), "draws past noisebook.figures"),
+    "no alt": (lambda c: c["cells"][9].update(metadata={}), "cell 10: a figure without alt text"),
+    "no sentence": (lambda c: c["cells"][10].update(cell("y = 1")), "cell 12: a figure without text"),
+    "order": (lambda c: _replace(c, 4, "### Claims"), "no heading on data"),
+    "swapped": (lambda c: (_replace(c, 4, "### Network"), _replace(c, 6, "### Data")), "headings not in the order"),
 }
 
 
@@ -175,3 +243,32 @@ def test_a_broken_rule_is_found(change, message):
     content = good()
     change(content)
     assert any(message in problem for problem in problems(content)), problems(content)
+
+
+def _open_in_colab(monkeypatch: pytest.MonkeyPatch, colab: bool, installed: bool) -> list[list[str]]:
+    """Execute the first cell where Colab is there or not, and the package is or not; what it would have installed."""
+    calls: list[list[str]] = []
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if installed else None)
+    monkeypatch.setattr(subprocess, "run", lambda command, check: calls.append(command))
+    if colab:
+        monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+    exec(compile(COLAB, "colab", "exec"), {})
+    return calls
+
+
+def test_colab_gets_the_package(monkeypatch, tmp_path):
+    """In Colab the first cell installs the wheel that lies there; without a wheel or an address it says what to do."""
+    monkeypatch.chdir(tmp_path)
+    if not ADDRESS:
+        with pytest.raises(ModuleNotFoundError, match="Upload the wheel of noisebook"):
+            _open_in_colab(monkeypatch, colab=True, installed=False)
+    (tmp_path / "noisebook-1.0-py3-none-any.whl").touch()
+    ((*command, source),) = _open_in_colab(monkeypatch, colab=True, installed=False)
+    assert command == [sys.executable, "-m", "pip", "install", "--quiet"]
+    assert source == "noisebook-1.0-py3-none-any.whl"
+
+
+@pytest.mark.parametrize(("colab", "installed"), [(True, True), (False, False), (False, True)])
+def test_elsewhere_nothing_is_installed(monkeypatch, colab, installed):
+    """Where the package is there already, or the notebook is not in Colab, the first cell does nothing."""
+    assert _open_in_colab(monkeypatch, colab, installed) == []

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-c", "from noisebook.cli import main; main()"]
+CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +32,14 @@ def unpacked(wheel, tmp_path_factory):
     return folder
 
 
-def call(unpacked: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command from ``folder`` with the unpacked wheel first on the path, and a cache of its own."""
+def call(
+    unpacked: Path, folder: Path, *arguments: str, command: list[str] = COMMAND
+) -> subprocess.CompletedProcess[str]:
+    """Run a command from ``folder`` with the unpacked wheel first on the path, and a cache of its own."""
     variables = {"PYTHONPATH": str(unpacked), "NOISEBOOK_CACHE": str(unpacked / "cache"), "OMP_NUM_THREADS": "1"}
     folder.mkdir(exist_ok=True)
     return subprocess.run(
-        [*COMMAND, *arguments], cwd=folder, env=os.environ | variables, capture_output=True, text=True, check=False
+        [*command, *arguments], cwd=folder, env=os.environ | variables, capture_output=True, text=True, check=False
     )
 
 
@@ -59,7 +62,8 @@ def test_the_wheel_carries_the_package_and_its_data_and_nothing_else(wheel):
 def test_the_wheel_knows_that_it_is_no_clone(unpacked, tmp_path):
     """The unpacked package is the one that runs; it lists its chapters, and refuses what needs a clone."""
     shown = call(unpacked, tmp_path / "empty", "list")
-    assert shown.stdout.startswith("linearized")
+    chapters = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+    assert [line.split()[0] for line in shown.stdout.splitlines()] == chapters
     refused = call(unpacked, tmp_path / "empty", "book")
     assert refused.returncode == 2
     assert "needs a clone" in refused.stderr
@@ -76,3 +80,22 @@ def test_two_smoke_runs_from_the_wheel_give_the_same_bytes(unpacked, tmp_path):
     assert {"out/linearized/claims.json", "out/linearized/results.json", "out/linearized/run.json"} <= set(results[0])
     assert results[0].keys() == results[1].keys()
     assert [name for name in results[0] if results[0][name] != results[1][name]] == []
+
+
+@pytest.mark.parametrize("chapter", [name for name in CHAPTERS if name != "linearized"])  # which the test above runs
+def test_every_chapter_runs_from_the_wheel(unpacked, tmp_path, chapter):
+    """From an empty folder the wheel alone runs the chapter with its smoke preset, and its claims are there."""
+    ran = call(unpacked, tmp_path / "empty", "run", chapter, "--preset", "smoke")
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "empty" / chapter / "claims.json").is_file()
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_every_chapter_runs_with_plain_papermill(unpacked, tmp_path, chapter):
+    """Papermill itself executes the wheel's notebook in an empty folder, with the preset as its file of parameters."""
+    notebooks = unpacked / "noisebook" / "notebooks"
+    preset = notebooks / "presets" / f"{chapter}-smoke.yaml"
+    arguments = [str(notebooks / f"{chapter}.ipynb"), "out.ipynb", "-f", str(preset), "--no-progress-bar"]
+    ran = call(unpacked, tmp_path / "empty", *arguments, command=[sys.executable, "-m", "papermill"])
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "empty" / chapter / "claims.json").is_file()

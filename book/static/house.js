@@ -1,4 +1,9 @@
 // Small corrections to the page's structure that the theme leaves open; no request, no state.
+// a page from disk may not fetch the pages that a search has found, to show a line of each
+if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS === "object") {
+  DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+}
+
 document.addEventListener("DOMContentLoaded", () => {
   // an accessible name must hold the words that are seen: drop labels that replace them
   document.querySelectorAll("details > summary[aria-label], button.search-button-field, button.search-button__button")
@@ -50,4 +55,12 @@ document.addEventListener("DOMContentLoaded", () => {
     });
   reach();
   window.addEventListener("resize", reach);
+
+  // who follows a link to a cell sees its code
+  const unfold = () => {
+    const cell = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (cell) cell.querySelectorAll("details.hide").forEach((code) => { code.open = true; });
+  };
+  unfold();
+  window.addEventListener("hashchange", unfold);
 });

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,18 @@ def fingerprint(notebook: Notebook) -> str:
     """The sha256 of a notebook's cells, without outputs and injected parameters: equal before and after execution."""
     cells = [[cell["cell_type"], text(cell)] for cell in notebook["cells"] if not _injected(cell)]
     return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+
+
+def cost(log: Path) -> tuple[float, float]:
+    """Wall time in seconds and peak memory in GB of the run that wrote a log.
+
+    Raises:
+        ValueError: the run did not end, or no run wrote it.
+    """
+    found = re.match(r"seconds: ([0-9.]+)\npeak memory: ([0-9.]+) GB\n", log.read_text(encoding="utf-8"))
+    if not found:
+        raise error(f"log {log}", "seconds and peak memory", "something else", f"Run: noisebook run {log.parent.name}")
+    return float(found[1]), float(found[2])
 
 
 def gate(notebook: Path) -> None:

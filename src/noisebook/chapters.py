@@ -121,10 +121,17 @@ def dependencies(chapter: str, preset: str = "book") -> list[Path]:
     Modules are those under ``src/noisebook`` that the notebook imports, and what they import in turn. The registry
     stays out: of it, only the entries of this chapter count.
     """
-    files = [path(chapter), *modules(chapter), *weight_files(chapter)]
+    files = [path(chapter), *modules(chapter), *(file for work in works(chapter) for file in weight_files(work))]
     files += [presets(chapter)[preset]] if preset in presets(chapter) else []
     files += sorted(file for file in (_paths.DATA / "studies" / chapter).glob("*") if file.is_file())
     return list(dict.fromkeys(files))
+
+
+def works(chapter: str) -> list[str]:
+    """A chapter and every other paper whose code its notebook imports: their weights are its weights."""
+    inside = (file.relative_to(_paths.PACKAGE).parts for file in modules(chapter))
+    papers = {parts[1].removesuffix(".py") for parts in inside if parts[0] == "papers" and parts[1] != "__init__.py"}
+    return [chapter, *sorted(papers - {chapter})]
 
 
 def weight_files(chapter: str) -> list[Path]:

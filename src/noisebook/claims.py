@@ -137,15 +137,24 @@ def markdown(claims: Sequence[Claim]) -> str:
     published = any(claim.published for claim in claims)
     heads = ["claim", "verdict", "statement", "ours", "supported by", *(["published"] if published else [])]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
-    measured: dict[str, list[str]] = {}
     for claim in _sorted(claims):
         where = f"{claim.statement} *({claim.source})*" if claim.source else claim.statement
-        cells = [claim.id, f"**{claim.verdict}**", where, _ours(claim), _bound(claim), claim.published]
+        cells = [claim.id, f"**{claim.verdict}**", where, measured(claim), support(claim), claim.published]
         lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells[: len(heads)]) + " |")
-        if circumstances := "; ".join(part for part in (claim.data, claim.schedule) if part):
-            measured.setdefault(circumstances, []).append(claim.id)
-    lines += [f"\n{', '.join(ids)}: {circumstances}." for circumstances, ids in measured.items()]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *circumstances(claims)]) + "\n"
+
+
+def circumstances(claims: Sequence[Claim]) -> list[str]:
+    """Which claims were measured on which data, with networks of which schedule: a Markdown paragraph each.
+
+    Args:
+        claims: Any number, with distinct ids.
+    """
+    found: dict[str, list[str]] = {}
+    for claim in _sorted(claims):
+        if what := "; ".join(part for part in (claim.data, claim.schedule) if part):
+            found.setdefault(what, []).append(claim.id)
+    return [f"\n{', '.join(ids)}: {what}." for what, ids in found.items()]
 
 
 def totals(claims: Sequence[Claim]) -> dict[str, int]:
@@ -168,7 +177,7 @@ def failures(claims: Sequence[Claim]) -> str:
         claims: Any number, with distinct ids.
     """
     lines = [
-        f"- **{claim.id}**: {claim.statement}: {_ours(claim)} where {_bound(claim)} was needed"
+        f"- **{claim.id}**: {claim.statement}: {measured(claim)} where {support(claim)} was needed"
         for claim in _sorted(claims)
         if claim.verdict == "fails"
     ]
@@ -192,7 +201,8 @@ def _sorted(claims: Sequence[Claim]) -> list[Claim]:
     )
 
 
-def _ours(claim: Claim) -> str:
+def measured(claim: Claim) -> str:
+    """What was measured, with its spread and unit; empty if nothing was."""
     if not claim.ours:
         return ""
     unit = f" {claim.unit}" if claim.unit else ""
@@ -201,7 +211,8 @@ def _ours(claim: Claim) -> str:
     return f"{claim.mean:.3g} ± {claim.standard_error:.2g}{unit} (n = {len(claim.ours)})"
 
 
-def _bound(claim: Claim) -> str:
+def support(claim: Claim) -> str:
+    """The values that support a claim, with their unit."""
     unit = f" {claim.unit}" if claim.unit else ""
     low, high = math.isfinite(claim.low), math.isfinite(claim.high)
     if low and high:

@@ -120,6 +120,22 @@ def book() -> None:
 
 
 @app.command()
+def freeze() -> None:
+    """Keep every claim's value, as it is now in build/results, in data/release.json (in a clone).
+
+    From then on the book tells what has drifted, and `make test-browser` fails where something has.
+    """
+    root = _clone("freeze", "noisebook claims")
+    from noisebook import release
+
+    with refusals():
+        totals = release.freeze(
+            root / "build" / "results", chapters.names(), badge_file=root / "book" / "images" / "claims.svg"
+        )
+    typer.echo(", ".join(f"{count} {name}" for name, count in totals.items()))
+
+
+@app.command()
 def train(
     chapter: ChapterName,
     name: Annotated[list[str] | None, typer.Option(help="Only this network; repeatable.")] = None,

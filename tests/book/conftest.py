@@ -11,6 +11,7 @@ import pytest
 import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "book"))  # where build.py finds its parts
 
 
 def _load(name: str) -> ModuleType:

@@ -2,50 +2,24 @@
 
 from __future__ import annotations
 
-import html.parser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import site_pages
 import yaml
+from site_pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
-FETCHED = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src", "video": "src"}
-
-
-class _Page(html.parser.HTMLParser):
-    """The tags of a page that matter here."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.ids: set[str] = set()
-        self.links: list[str] = []
-        self.fetched: list[str] = []
-        self.images: list[dict[str, str | None]] = []
-        self.text = path.read_text(encoding="utf-8")
-        self.feed(self.text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep what is asked of a server, what is linked and what can be linked to."""
-        values = dict(attrs)
-        self.ids |= {str(values[key]) for key in ("id", "name") if values.get(key)}
-        if tag == "img":
-            self.images.append(values)
-        if tag == "a" and values.get("href"):
-            self.links.append(str(values["href"]))
-        relation = str(values.get("rel", ""))
-        if tag in FETCHED and values.get(FETCHED[tag]) and relation not in ("canonical", "next", "prev", "search"):
-            self.fetched.append(str(values[FETCHED[tag]]))
 
 
 @pytest.fixture(scope="module")
-def pages(site: Path) -> dict[Path, _Page]:
+def pages(site: Path) -> dict[Path, Page]:
     """Every page of the book by its file."""
-    found = [path for path in sorted(site.rglob("*.html")) if "_static" not in path.parts]
-    return {path: _Page(path) for path in found}
+    return site_pages.read(site)
 
 
-def test_every_page_of_the_contents_exists(pages: dict[Path, _Page], site: Path) -> None:
+def test_every_page_of_the_contents_exists(pages: dict[Path, Page], site: Path) -> None:
     """The table of contents, the root and the chapter of the results are all there, and an index that leads in."""
     names = {path.relative_to(site).as_posix() for path in pages}
     entries = [e for part in yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"] for e in part["chapters"]]
@@ -53,13 +27,13 @@ def test_every_page_of_the_contents_exists(pages: dict[Path, _Page], site: Path)
     assert "book/intro.html" in pages[site / "index.html"].links
 
 
-def test_no_other_host_is_asked(pages: dict[Path, _Page]) -> None:
+def test_no_other_host_is_asked(pages: dict[Path, Page]) -> None:
     """No script, style sheet, picture or frame is fetched from elsewhere."""
     foreign = [(path.name, what) for path, page in pages.items() for what in page.fetched if urlsplit(what).netloc]
     assert foreign == []
 
 
-def test_what_is_fetched_is_there(pages: dict[Path, _Page]) -> None:
+def test_what_is_fetched_is_there(pages: dict[Path, Page]) -> None:
     """Every script, style sheet and picture that a page names is a file of the book."""
     named = [(path, urlsplit(what)) for path, page in pages.items() for what in page.fetched]
     wanted = [(path, what.path) for path, what in named if what.path and what.scheme != "data"]
@@ -67,7 +41,7 @@ def test_what_is_fetched_is_there(pages: dict[Path, _Page]) -> None:
     assert [(path.name, what) for path, what in wanted if not (path.parent / unquote(what)).is_file()] == []
 
 
-def test_every_picture_is_described(pages: dict[Path, _Page], site: Path) -> None:
+def test_every_picture_is_described(pages: dict[Path, Page], site: Path) -> None:
     """Every picture has an alternative text; it may be empty for the logo alone, whose name stands beside it."""
     bare = [
         (path.name, image["src"])
@@ -80,22 +54,12 @@ def test_every_picture_is_described(pages: dict[Path, _Page], site: Path) -> Non
     assert "A straight line from the lower left corner to the upper right one" in alts
 
 
-def test_links_and_anchors_resolve(pages: dict[Path, _Page]) -> None:
+def test_links_and_anchors_resolve(pages: dict[Path, Page]) -> None:
     """Every link inside the book leads to a file that exists and to an anchor that the page has."""
-    broken = []
-    for path, page in pages.items():
-        for link in page.links:
-            parts = urlsplit(link)
-            if parts.scheme or parts.netloc:
-                continue
-            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
-            anchors = pages[target].ids if target in pages else set()
-            if not target.is_file() or (parts.fragment and unquote(parts.fragment) not in anchors):
-                broken.append((path.name, link))
-    assert broken == []
+    assert site_pages.broken(pages) == []
 
 
-def test_links_to_numbers_are_plain_files(pages: dict[Path, _Page], site: Path) -> None:
+def test_links_to_numbers_are_plain_files(pages: dict[Path, Page], site: Path) -> None:
     """What a chapter wrote is published once, beside its page, and linked from prose and output alike."""
     links = pages[site / "notebooks/linearized.html"].links
     assert links.count("linearized/figures/line.csv") == 2
@@ -104,14 +68,14 @@ def test_links_to_numbers_are_plain_files(pages: dict[Path, _Page], site: Path) 
     assert all(path.match("notebooks/*/figures/line.csv") for path in published)
 
 
-def test_tables_that_a_cell_writes_are_tables(pages: dict[Path, _Page], site: Path) -> None:
+def test_tables_that_a_cell_writes_are_tables(pages: dict[Path, Page], site: Path) -> None:
     """Markdown that a cell displays is rendered, tables included; what it says to stderr is left out."""
     text = pages[site / "notebooks/linearized.html"].text
     assert "<td><p>measured once</p></td>" in text
     assert "output stderr" not in text
 
 
-def test_no_button_is_dead(pages: dict[Path, _Page]) -> None:
+def test_no_button_is_dead(pages: dict[Path, Page]) -> None:
     """While the repository has no address, no page offers Binder, Colab, an edit or a source."""
     for page in pages.values():
         assert not [link for link in page.links if "mybinder.org" in link or "colab.research" in link]
@@ -119,17 +83,17 @@ def test_no_button_is_dead(pages: dict[Path, _Page]) -> None:
         assert "source-repository-button" not in page.text
 
 
-def test_thebe_is_gone(pages: dict[Path, _Page]) -> None:
+def test_thebe_is_gone(pages: dict[Path, Page]) -> None:
     """No page loads the scripts that would run code in it: they log an error."""
     assert [path.name for path, page in pages.items() if "THEBE_JS_URL" in page.text] == []
 
 
-def test_pages_hold_no_place_of_this_machine(pages: dict[Path, _Page]) -> None:
+def test_pages_hold_no_place_of_this_machine(pages: dict[Path, Page]) -> None:
     """No page shows where on the building machine the package lies."""
     assert [path.name for path, page in pages.items() if str(ROOT) in page.text] == []
 
 
-def test_the_page_has_light_dark_and_a_favicon(pages: dict[Path, _Page], site: Path) -> None:
+def test_the_page_has_light_dark_and_a_favicon(pages: dict[Path, Page], site: Path) -> None:
     """The colour scheme follows the reader's system, and the browser is told the book's sign."""
     text = pages[site / "book/intro.html"].text
     assert 'data-default-mode="auto"' in text

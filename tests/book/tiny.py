@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from noisebook import _paths, chapters
 
+ROOT = Path(__file__).resolve().parents[2]
 INTRO = """
 # A small chapter
 
@@ -20,20 +22,24 @@ $J J^{\\mathsf t}\\delta$ is a {term}`covariance image`.
 
 $$ \\operatorname{cov}(f)\\,\\delta_j \\approx G F_0 \\Sigma F_0^{\\mathsf t} G^{\\mathsf t} \\delta_j $$
 """
+LINE = (
+    "A straight line ([its numbers](linearized/figures/line.csv)).\n\n![A line that rises](linearized/figures/line.png)"
+)
 RUN = """
-import json
 from pathlib import Path
 import matplotlib
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
-from noisebook.claims import Claim, write
+from noisebook import claims, provenance
+from noisebook.claims import Claim
 figures = Path(out) / "linearized" / "figures"
 figures.mkdir(parents=True)
 (figures / "line.csv").write_text("x,y\\n0,0\\n1,1\\n")
-(Path(out) / "linearized" / "results.json").write_text(json.dumps({"provenance": {"data": "tiny data"}}))
-write([Claim("T1", "the **sum** is two", "section 1", (2.0,), low=1.9, high=2.1),
-       Claim("T2", "needs what is not here", "section 2", (), needs="the archive")],
-      Path(out) / "linearized" / "claims.json")
+stamp = provenance.stamp(3, "cpu", "tiny data", "tiny <weights>", {})
+provenance.write_results(stamp, {}, Path(out) / "linearized" / "results.json")
+claims.write([Claim("T1", "the **sum** is two", "section 1", (2.0,), low=1.9, high=2.1),
+              Claim("T2", "needs what is not here", "section 2", (), needs="the archive")],
+             Path(out) / "linearized" / "claims.json")
 """
 FIGURE = """
 import sys
@@ -41,10 +47,12 @@ from IPython.display import HTML, Image, Markdown, display
 figure, axes = plt.subplots(figsize=(7, 2.5))
 axes.plot([0, 1], [0, 1])
 axes.set(xlabel="x (mm)", ylabel="HU")
-figure.savefig(figures / "line.png", metadata={"Software": None})
+for name in ("line", "PICTURE"):
+    figure.savefig(figures / f"{name}.png", metadata={"Software": None})
 plt.close(figure)
 display(Image(figures / "line.png"))
-display(HTML('<p>Numbers: <a href="linearized/figures/line.csv">line.csv</a></p>'))
+link = '<a href="linearized/figures/line.csv">line.csv</a>'
+display(HTML(f'<p class="figure-links">numbers: {link}</p>'))
 display(Markdown("| height | unit |\\n|---|---|\\n| measured once | HU |"))
 print("a progress bar", file=sys.stderr)
 """
@@ -58,13 +66,15 @@ def _cell(kind: str, source: str, number: int, **metadata: Any) -> dict[str, Any
 def notebook(name: str = "linearized") -> dict[str, Any]:
     """A chapter of that name, not executed; only ``linearized`` has claims."""
     code = RUN if name == "linearized" else re.sub(r"write\(\[.*\],", "write([],", RUN, flags=re.DOTALL)
+    about = yaml.safe_load((ROOT / "book" / "chapters.yml").read_text(encoding="utf-8"))[name]
+    figure = FIGURE.replace("PICTURE", about.get("picture", {}).get("figure", "line")).replace("linearized", name)
     alt = {"mystnb": {"image": {"alt": "A straight line from the lower left corner to the upper right one"}}}
     cells = [
         _cell("markdown", INTRO, 0),
         _cell("code", 'out = "."', 1, tags=["parameters"]),
         _cell("code", code.replace("linearized", name), 2, tags=["hide-input"]),
-        _cell("markdown", f"## The line\n\nA straight line ([its numbers]({name}/figures/line.csv)).", 3),
-        _cell("code", FIGURE.replace("linearized", name), 4, **alt),
+        _cell("markdown", f"## The line\n\n{LINE.replace('linearized', name)}", 3),
+        _cell("code", figure, 4, claims=["T1"], **alt),
     ]
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     return {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
@@ -74,7 +84,7 @@ def run(folder: Path) -> Path:
     """Run the tiny chapter under the name of every chapter of the book; returns the folder of its results."""
     notebooks = folder / "notebooks"
     (notebooks / "presets").mkdir(parents=True)
-    toc = (Path(__file__).parents[2] / "_toc.yml").read_text(encoding="utf-8")
+    toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_paths, "NOTEBOOKS", notebooks)
         patch.setattr(_paths, "PRESETS", notebooks / "presets")

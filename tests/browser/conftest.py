@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import http.server
+import importlib.resources
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,13 +14,40 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
+TALLY = pytest.StashKey[Counter[str]]()
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Where the book lies, and where to keep pictures of its pages."""
     parser.addoption("--site", type=Path, default=ROOT / "build/book/_build/html", help="the built book to look at")
+    parser.addoption("--results", type=Path, default=ROOT / "build/results", help="what the book was made of")
     parser.addoption("--screenshots", type=Path, default=None, help="a folder to keep a picture of every page in")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Tell how much was looked at."""
+    said = [f"{count} {what}" for what, count in config.stash.get(TALLY, Counter()).items()]
+    terminalreporter.write_line(f"looked at: {', '.join(said) or 'nothing'}")
+
+
+@pytest.fixture(scope="session")
+def tally(pytestconfig: pytest.Config) -> Counter[str]:
+    """How often each kind of thing was looked at; the report ends with it."""
+    return pytestconfig.stash.setdefault(TALLY, Counter())
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The script of axe-core, as the package axe-playwright-python brings it."""
+    return (importlib.resources.files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def results(pytestconfig: pytest.Config) -> Path:
+    """The folder of results that the book was made of."""
+    folder: Path = pytestconfig.getoption("--results").resolve()
+    return folder
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

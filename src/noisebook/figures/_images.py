@@ -17,6 +17,7 @@ from matplotlib.patches import Rectangle
 from noisebook._checks import check_finite, check_positive, check_rank, error
 
 WIDTH_IN = 7.4
+DPI = 180
 BLUE, ORANGE, GREEN, GREY, PURPLE = "#0072B2", "#D55E00", "#009E73", "#767676", "#8E4A8E"
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -28,7 +29,7 @@ _STYLE: dict[Any, Any] = {
     "axes.linewidth": 0.6,
     "legend.frameon": False,
     "image.interpolation": "nearest",
-    "savefig.dpi": 180,
+    "savefig.dpi": DPI,
     "svg.hashsalt": "noisebook",
     "svg.fonttype": "path",
 }

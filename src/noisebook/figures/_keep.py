@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from noisebook._checks import error
 
-from ._images import style
+from ._images import DPI, style
 from ._plots import Sample
 
 
@@ -55,17 +55,13 @@ def keep(figure: Figure, out: str | Path, chapter: str, name: str, numbers: dict
         raise error(f"numbers of figure {name}", "at least one array", "none")
     folder = Path(out) / chapter / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    picture = io.BytesIO()
-    with style():
-        figure.savefig(picture, format="png", metadata={"Software": None})
-        figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
-    (folder / f"{name}.png").write_bytes(picture.getvalue())
+    picture = write_picture(figure, folder / name)
     table = write_numbers(folder / name, numbers)
     from IPython.display import HTML, Image, display
 
     base = f"{chapter}/figures/"
     links = f'numbers: <a href="{base}{table}">{table}</a> · vector: <a href="{base}{name}.svg">{name}.svg</a>'
-    display(Image(picture.getvalue()), HTML(f'<p class="figure-links">{links}</p>'))
+    display(Image(picture), HTML(f'<p class="figure-links">{links}</p>'))
 
 
 def keep_parts(samples: Sequence[Sample], out: str | Path, chapter: str, name: str, titles: Sequence[str]) -> None:
@@ -89,6 +85,24 @@ def keep_parts(samples: Sequence[Sample], out: str | Path, chapter: str, name: s
             matplotlib.image.imsave(f"{stem}.png", grey, cmap="gray", vmin=0, vmax=1, metadata=unsigned)
             places, values = sample.cut(image)
             _write_table(Path(f"{stem}.csv"), {"x": places, "value": values})
+
+
+def write_picture(figure: Figure, path: Path, dpi: int = DPI) -> bytes:
+    """Write a figure as ``path.png`` and ``path.svg``; the bytes of the first.
+
+    The PNG has the 256 colours that serve it best, hardly any further from its own than a fiftieth of the range, at a
+    third to a quarter of the bytes. The SVG and the numbers are exact.
+    """
+    from PIL import Image
+
+    drawn, picture = io.BytesIO(), io.BytesIO()
+    with style():
+        figure.savefig(drawn, format="png", dpi=dpi, metadata={"Software": None})
+        figure.savefig(path.with_name(f"{path.name}.svg"), metadata={"Date": None, "Creator": None})
+    method, dither = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
+    Image.open(drawn).convert("RGB").quantize(256, method, dither=dither).save(picture, "png")
+    path.with_name(f"{path.name}.png").write_bytes(picture.getvalue())
+    return picture.getvalue()
 
 
 def write_numbers(path: Path, numbers: dict[str, np.ndarray]) -> str:

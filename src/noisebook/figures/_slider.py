@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +12,7 @@ from matplotlib.figure import Figure
 
 from noisebook._checks import error
 
-from ._images import style
-from ._keep import write_numbers
+from ._keep import write_numbers, write_picture
 
 _DPI = 110
 _MOVE = (
@@ -61,11 +59,8 @@ def keep_slider(
     (folder / name).mkdir(parents=True, exist_ok=True)
     pictures = []
     for k, (figure, label) in enumerate(zip(frames, labels, strict=True), 1):
-        content = io.BytesIO()
-        with style():
-            figure.savefig(content, format="png", dpi=_DPI, metadata={"Software": None})
-        (folder / name / f"{k:02d}.png").write_bytes(content.getvalue())
-        source = base64.b64encode(content.getvalue()).decode()
+        content = write_picture(figure, folder / name / f"{k:02d}", _DPI)
+        source = base64.b64encode(content).decode()
         words = html.escape(f"{alt}: {label}")
         hidden = "" if k == len(frames) else " hidden"
         pictures.append(
@@ -82,5 +77,7 @@ def keep_slider(
     label = (
         f'<label style="display: block">{html.escape(text)} <output>{html.escape(labels[-1])}</output>{slider}</label>'
     )
-    links = f'numbers: <a href="{chapter}/figures/{table}">{table}</a>'
+    base = f"{chapter}/figures/"
+    vectors = [f'<a href="{base}{name}/{k:02d}.svg">{html.escape(label)}</a>' for k, label in enumerate(labels, 1)]
+    links = f'numbers: <a href="{base}{table}">{table}</a> · vector: {", ".join(vectors)}'
     display(HTML(f'<div class="frames">{label}{"".join(pictures)}</div><p class="figure-links">{links}</p>'))

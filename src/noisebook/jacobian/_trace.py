@@ -46,11 +46,13 @@ def _simplify(module: GraphModule, dtype: torch.dtype) -> None:
             varying.add(node)
 
     def value(node: Any) -> Any:
-        """Of a node that does not depend on the vector."""
+        """Of a node that does not depend on the vector; LookupError if it is made of more than the kept constants."""
         if not isinstance(node, Node):
             return node
-        if node.target is operator.getitem:
+        if node.target is operator.getitem and cast(Node, node.args[0]).op == "get_attr":
             return constants[cast(int, node.args[1])].clone()
+        if node.op != "call_function" or node.target is operator.getitem:
+            raise LookupError(node.name)
         return cast(Any, node.target)(*map(value, node.args), **node.kwargs)
 
     for node in reversed(copies):
@@ -62,12 +64,16 @@ def _simplify(module: GraphModule, dtype: torch.dtype) -> None:
         before, other = node.args[:2]
         if before not in varying or not isinstance(other, Node) or other in varying:
             continue
+        try:
+            constant = value(other)
+        except LookupError:
+            continue
         if node.target == aten.add.Tensor:
-            if not value(other).any():
+            if not constant.any():
                 _replace(node, before)
         elif before.target == aten.convolution.default and len(before.users) == 1:
             _, weights, bias, *_, transposed, _, _ = before.args
-            scale, kernel = value(other), value(weights)
+            scale, kernel = constant, value(weights)
             per_channel = (1, len(kernel), *[1] * (kernel.ndim - 2))
             if bias is None and not transposed and scale.shape == per_channel and len(weights.users) == 1:
                 constants[weights.args[1]] = nn.Parameter(kernel * scale.transpose(0, 1), requires_grad=False)

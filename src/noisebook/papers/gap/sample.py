@@ -110,9 +110,11 @@ def sample(
     estimate, steps = torch.zeros_like(photons), torch.zeros(len(photons), dtype=torch.long, device=photons.device)
     active = torch.arange(len(photons), device=photons.device)
     with torch.no_grad(), torch.autocast(photons.device.type, dtype, enabled=dtype != torch.float32):
+        one = len(photons) > 0 and bool((photons == photons[:1]).all())  # all begin alike: one look serves them all
+        expected = _next(model, photons[:1] if one else photons).expand_as(photons).clone()
         while len(active):
-            now = photons[active]
-            level, f = pseudo_psnr(now), _next(model, now)
+            now, f = photons[active], expected[active]
+            level = pseudo_psnr(now)
             total = now.flatten(1).sum(1).reshape(-1, *[1] * (now.ndim - 1))
             for frame, missing, at in zip(kept, wanted, frames_db, strict=True):
                 due = (level >= at) & missing[active]
@@ -121,8 +123,12 @@ def sample(
             done = level > stop_db
             estimate[active[done]] = (f * total)[done]
             active, go = active[~done], ~done
-            photons[active] = now[go] + torch.poisson(f[go] * (beta * total[go]).clamp(min=1), generator=generator)
+            added = torch.poisson(f[go] * (beta * total[go]).clamp(min=1), generator=generator)
+            photons[active] += added
             steps[active] += 1
+            grown = active[added.flatten(1).any(1)]  # where no photon fell, the expectation stays
+            if len(grown):
+                expected[grown] = _next(model, photons[grown])
     frames = torch.stack(kept) if kept else photons.new_zeros(0, 2, *photons.shape)
     return Samples(photons, estimate, steps, frames)
 

@@ -1,0 +1,188 @@
+"""What pages ask for by a line ``<!-- insert: NAME -->``: data and model cards, tables of chapters and modules."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ledger import Ledger
+from status import Status
+
+import noisebook
+from noisebook import embedded, weights
+from noisebook._checks import error, nearest
+from noisebook.papers import cyclegan, gap, linearized, regularity
+
+MARK = "<!-- insert: "
+
+
+def modules() -> dict[str, str]:
+    """Every public module of the package: its name below ``noisebook``, and its docstring's first paragraph."""
+    package = Path(noisebook.__path__[0])
+    sources = [path.relative_to(package) for pattern in ("*.py", "*/*.py") for path in package.glob(pattern)]
+    names = {path.as_posix().removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in sources}
+    public = [name for name in sorted(names) if not any(part.startswith("_") for part in name.split("."))]
+    return {name: summary(package / names[name]) for name in public}
+
+
+def summary(source: Path) -> str:
+    """The first paragraph of a module's docstring, read without importing the module."""
+    text = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8"))) or ""
+    return " ".join(text.split("\n\n")[0].split()).replace("``", "`")
+
+
+class Inserts:
+    """What pages may ask for by ``<!-- insert: NAME -->``; numbers come from the results or from the code."""
+
+    def __init__(self, root: Path, results: Path, names: list[str]) -> None:
+        self.root, self.results, self.names = root, results, names
+        self.about = yaml.safe_load((root / "book" / "chapters.yml").read_text(encoding="utf-8"))
+        titles = {name: about["title"] for name, about in self.about.items()}
+        self.ledger, self.status = Ledger(results, names, titles), Status(results, names, titles)
+        self.makers: dict[str, Callable[[], str]] = {
+            "chapters": self.chapter_table,
+            "pictures": self.pictures,
+            "claims": self.ledger.tables,
+            "totals": self.ledger.totals,
+            "totals-by-chapter": self.ledger.totals_by_chapter,
+            "runs": self.status.runs,
+            "versions": self.status.versions,
+            "drift": self.ledger.drift,
+            "ct-data": self.ct_data,
+            "scan-data": self.scan_data,
+            "circle-data": self.circle_data,
+            "domain-data": self.domain_data,
+            "photon-data": self.photon_data,
+            "xray-data": self.xray_data,
+            "model-cards": self.model_cards,
+            "modules": self.module_table,
+        }
+
+    def expand(self, page: str) -> str:
+        """``page`` with every insert line replaced by what it asks for."""
+        return "\n".join(self.make(line) if line.startswith(MARK) else line for line in page.split("\n"))
+
+    def make(self, line: str) -> str:
+        name = line.removeprefix(MARK).removesuffix("-->").strip()
+        if name not in self.makers:
+            raise error("insert", "a known name", repr(name), nearest(name, self.makers))
+        return self.makers[name]()
+
+    def chapter_table(self) -> str:
+        rows = ["| chapter | work | question | state |", "|:---|:---|:---|:---|"]
+        for name, about in self.about.items():
+            title, state = (self.link(name), "written") if name in self.names else (about["title"], "not yet written")
+            rows.append(f"| {title} | {about['work']} | {about['question']} | {state} |")
+        return "\n".join(rows)
+
+    def link(self, name: str) -> str:
+        return f"[{self.about[name]['title']}](../notebooks/{name}.ipynb)"
+
+    def pictures(self) -> str:
+        """One picture a chapter, cut from one of its figures, that leads to the chapter."""
+        cards = []
+        for name, shown in self.shown().items():
+            cards += [
+                f":::{{grid-item-card}} {self.about[name]['title']}",
+                f":link: ../notebooks/{name}",
+                ":link-type: doc",
+                ":class-card: house-card",
+                f"![{shown['alt']}](images/{name}.png)",
+                "",
+                self.about[name]["question"],
+                ":::",
+            ]
+        return "\n".join(["::::{grid} 2 2 3 3", ":gutter: 3", "", *cards, "::::"])
+
+    def shown(self) -> dict[str, dict[str, Any]]:
+        """The chapters of this book that have a picture for its first page: name to what is cut from which figure."""
+        return {name: self.about[name]["picture"] for name in self.names if "picture" in self.about[name]}
+
+    def ct_data(self) -> str:
+        path = self.results / "linearized" / "results.json"
+        stamp = json.loads(path.read_text(encoding="utf-8")).get("provenance", {}) if path.is_file() else {}
+        if "data" not in stamp:
+            raise error("data of linearized", f"its provenance in {path}", "none", "Run: noisebook run linearized")
+        recipes = (embedded.TEST, embedded.TRAIN)
+        rows = {
+            "identity": [f"`{r.id}`" for r in recipes],
+            "patients": [len(r.patients) for r in recipes],
+            "slices a patient": [r.slices for r in recipes],
+            "images": [f"{r.pixels} × {r.pixels} pixels of {r.grid.spacing_mm:g} mm" for r in recipes],
+            "scan": [f"{r.views} views × {r.channels} channels" for r in recipes],
+            "photons of the central ray, full dose": [f"{r.photons:,.0f}" for r in recipes],
+            "electronic noise, in photons": [f"{r.dose().electronic:g}" for r in recipes],
+            "low dose": [f"{r.low_share:.0%}" for r in recipes],
+        }
+        lines = [f"| {name} | {test} | {train} |" for name, (test, train) in rows.items()]
+        end = f"\nThe chapter in this build read: {stamp['data']}."
+        return "\n".join(["| quantity | test | train |", "|:---|:---|:---|", *lines, end])
+
+    def scan_data(self) -> str:
+        scan, kept = linearized.SCAN, linearized.SCAN.sparse(linearized.EVERY)
+        lines = [
+            f"| views × channels | {scan.views} × {scan.channels}, of which {kept.views} views are kept |",
+            f"| source to axis of rotation | {scan.source_mm:g} mm |",
+        ]
+        for name, dose in linearized.EXPOSURES.items():
+            edge = dose.photons * dose.edge_share
+            lines.append(f"| photons at {name} | {dose.photons:,.0f} (centre) to {edge:,.0f} (edge) |")
+        return "\n".join(["| quantity | value |", "|:---|:---|", *lines])
+
+    def circle_data(self) -> str:
+        small = regularity.SMALL
+        sizes = ", ".join(f"{small.base * s}²" for s in (1, 2, 3))
+        lines = [
+            f"| images drawn, for training | {regularity.ROWS:,}, {regularity.TRAIN:,} |",
+            f"| used to train the embedded networks | {small.images:,} |",
+            f"| pixels at s = 1, 2, 3, embedded networks | {sizes} |",
+            f"| standard deviation of the noise | {regularity.SIGMA} |",
+        ]
+        return "\n".join(["| quantity | value |", "|:---|:---|", *lines])
+
+    def domain_data(self) -> str:
+        train, test, small = embedded.TRAIN, embedded.TEST, cyclegan.SMALL
+        half, held = (len(train.patients) - cyclegan.VALIDATION) // 2, cyclegan.VALIDATION
+        lines = [
+            f"| trained on, at each dose | {half * train.slices} slices of {half} patients |",
+            f"| validated on | {held} slices of {held} patients |",
+            f"| tested on | {len(test.patients) * test.slices} slices of {len(test.patients)} patients |",
+            f"| crops | {small.patch} × {small.patch} pixels, {small.crops} a slice and epoch |",
+        ]
+        return "\n".join(["| the embedded networks | |", "|:---|:---|", *lines])
+
+    def photon_data(self) -> str:
+        lines = ["| network | images | size | expected photons per pixel |", "|:---|:---|:---|:---|"]
+        for name, config in gap.EMBEDDED.items():
+            kind = "five known images" if config.data == "toy" else f"{config.images:,} tissues"
+            lines.append(f"| {name} | {kind} | {' × '.join(map(str, config.size))} | {config.mean:g} |")
+        return "\n".join(lines)
+
+    def xray_data(self) -> str:
+        """The recipes of the radiographs: what is measured, and what the embedded networks learnt from."""
+        recipes = (embedded.XRAY_TEST, embedded.XRAY_TRAIN)
+        parts = ("train", "val", "test")
+        rows = {
+            "identity": [f"`{r.id}`" for r in recipes],
+            "subjects in train, val, test": [", ".join(str(len(getattr(r, p))) for p in parts) for r in recipes],
+            "views a subject": [r.views for r in recipes],
+            "images": [f"{r.pixels} × {r.pixels} pixels" for r in recipes],
+            "photons in a pixel of 3.1 × 3.1 mm, unattenuated": [f"{r.photons:,.0f}" for r in recipes],
+        }
+        lines = [f"| {name} | {test} | {train} |" for name, (test, train) in rows.items()]
+        return "\n".join(["| quantity | measured | learnt from |", "|:---|:---|:---|", *lines])
+
+    def model_cards(self) -> str:
+        parts, networks = [], weights.embedded(self.root / "data")
+        for name in [name for name in self.about if any(network.chapter == name for network in networks)]:
+            parts += [f"## {self.about[name]['title']}", ""]
+            parts += [weights.model_card(n.id, self.root / "data") for n in networks if n.chapter == name]
+        return "\n".join(parts) or "No network is embedded yet."
+
+    def module_table(self) -> str:
+        rows = [f"| [`{name}`](api/{name}.md) | {text} |" for name, text in modules().items()]
+        return "\n".join(["| module | what it is |", "|:---|:---|", *rows])

@@ -1,0 +1,132 @@
+"""The ledger, the status page and the provenance of figures are made from the results, and tell what has drifted."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import chapter_pages
+import pytest
+import tiny
+from ledger import Ledger
+from PIL import Image
+from status import Status
+
+from noisebook import claims, release
+
+TITLES = {"linearized": "A title"}
+
+
+@pytest.fixture
+def frozen(results: Path, tmp_path: Path) -> Path:
+    """A release of the tiny chapter's claims."""
+    release.freeze(results, ["linearized"], tmp_path / "release.json")
+    return tmp_path / "release.json"
+
+
+def _moved(results: Path, folder: Path, **changes: object) -> Path:
+    """A copy of the tiny chapter's results in which its first claim was changed."""
+    (folder / "linearized").mkdir(parents=True)
+    for name in ("linearized.ipynb", "linearized/results.json", "linearized/run.json", "linearized/run.log"):
+        (folder / name).write_bytes((results / name).read_bytes())
+    first, second = claims.read(results / "linearized" / "claims.json")
+    claims.write([replace(first, **changes), second], folder / "linearized" / "claims.json")
+    return folder
+
+
+def test_every_claim_leads_to_the_cell_that_measured_it(results: Path, frozen: Path) -> None:
+    """A claim that a cell names in its metadata leads there, any other to the cell that computes the verdicts."""
+    table = Ledger(results, ["linearized"], TITLES, frozen).tables()
+    assert "| {ref}`T1 <linearized-cell-4>` | [holds]{.verdict .verdict-holds} |" in table
+    assert "| {ref}`T2 <linearized-cell-2>` | [not tested]{.verdict .verdict-not-tested} (needs the archive) |" in table
+    assert "| the **sum** is two *(section 1)* |  | 2 | 1.9 to 2.1 |" in table
+
+
+def test_totals_count_every_claim_once(results: Path, frozen: Path) -> None:
+    """Totals by chapter and over all agree with the claims; nothing has drifted or is new just after a release."""
+    ledger = Ledger(results, ["linearized"], TITLES, frozen)
+    assert "| {ref}`A title <claims-linearized>` | 2 | 1 | 0 | 1 | 0 | 0 |" in ledger.totals_by_chapter()
+    assert "| **all** | **2** | **1** | **0** | **1** | **0** | **0** |" in ledger.totals_by_chapter()
+    assert "drifted" not in ledger.totals()
+
+
+def test_a_result_beyond_its_tolerance_turns_red(results: Path, frozen: Path, tmp_path: Path) -> None:
+    """A changed value shows as drifted in ledger, totals, status and badge, although its verdict still holds."""
+    ledger = Ledger(_moved(results, tmp_path / "moved", ours=(2.05,)), ["linearized"], TITLES, frozen)
+    assert "[drifted]{.verdict .verdict-drifted} was 2 ± 0; now holds" in ledger.tables()
+    assert "**1** have drifted" in ledger.totals()
+    assert "| **all** | **2** | **1** | **0** | **1** | **0** | **1** |" in ledger.totals_by_chapter()
+    assert "| T1 | 2 ± 0 | 2.05 | [drifted]{.verdict .verdict-drifted} |" in ledger.drift()
+    assert "1 drifted" in ledger.badge()
+    assert "#a61b1b" in ledger.badge()
+
+
+def test_a_claim_since_the_release_is_new_and_one_that_is_gone_has_drifted(
+    results: Path, frozen: Path, tmp_path: Path
+) -> None:
+    """A renamed claim is new under its new name, no failure, and missing under its old one, which is."""
+    ledger = Ledger(_moved(results, tmp_path / "moved", id="T9"), ["linearized"], TITLES, frozen)
+    assert "| T9 |  | 2 | new |" in ledger.drift()
+    assert "| T1 | [drifted]{.verdict .verdict-drifted} no longer there |" in ledger.tables()
+
+
+def test_the_status_tells_time_memory_versions_and_device(results: Path) -> None:
+    """Run time and memory are those of the run's log; versions those of its stamp."""
+    status = Status(results, ["linearized"], TITLES)
+    seconds = re.match(r"seconds: (\d+)", (results / "linearized" / "run.log").read_text())
+    row = status.runs().splitlines()[-1]
+    assert seconds
+    assert re.search(r"\| \d+ s \| 0\.\d\d GB \| book \| cpu \|", row)
+    assert f"| {round(float(seconds[1]))}" in row or f"| {int(seconds[1]) + 1} s" in row
+    stamp = json.loads((results / "linearized" / "results.json").read_text())["provenance"]
+    assert f"| torch | {stamp['packages']['torch']} |" in status.versions()
+    assert f"| Python | {stamp['python']} |" in status.versions()
+
+
+def test_every_figure_has_its_provenance(results: Path) -> None:
+    """Under a figure stand commit, preset, seed, device, data and weights, escaped, and a link to its cell."""
+    files = chapter_pages.chapter_files(results, "linearized")
+    cells = json.loads(files["notebooks/linearized.ipynb"])["cells"]
+    texts = [output["data"]["text/html"] for output in cells[4]["outputs"] if "text/html" in output.get("data", {})]
+    commit = json.loads((results / "linearized" / "results.json").read_text())["provenance"]["commit"]
+    assert cells[4]["metadata"]["anchor"] == "linearized-cell-4"
+    (text,) = texts
+    assert ' · <a href="#linearized-cell-4">code</a>' in text
+    said = f"commit <code>{commit}</code>; preset book; seed 3; cpu; data: tiny data; weights: tiny &lt;weights&gt;"
+    assert said in text
+    assert "notebooks/linearized/figures/line.png" in files  # the picture that the prose shows
+
+
+def test_the_executed_notebook_itself_is_left_alone(results: Path) -> None:
+    """The build changes only what it stages: the executed notebook keeps its bytes, and so two runs stay equal."""
+    before = (results / "linearized.ipynb").read_bytes()
+    first, second = (chapter_pages.chapter_files(results, "linearized") for _ in range(2))
+    assert first == second
+    assert (results / "linearized.ipynb").read_bytes() == before
+
+
+def test_the_first_page_shows_a_picture_a_chapter(build: ModuleType, results: Path) -> None:
+    """Each chapter with a picture has it on the first page, small, and cut from its own figure alone."""
+    files = build.contents(tiny.ROOT, results)
+    intro = files["book/intro.md"].decode()
+    pictures = re.findall(r"\(images/(\w+)\.png\)", intro)
+    assert len(pictures) >= 4
+    for name in pictures:
+        picture = Image.open(io.BytesIO(files[f"book/images/{name}.png"]))
+        assert picture.width == chapter_pages.WIDTH
+        assert len(files[f"book/images/{name}.png"]) < 200_000
+        assert f":link: ../notebooks/{name}\n" in intro
+
+
+def test_a_picture_that_no_chapter_drew_is_refused(
+    build: ModuleType, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first page that asks for a figure that is not there is refused, and told where to mend it."""
+    wrong = {"linearized": {"figure": "absent", "part": [0, 0, 1, 1], "alt": ""}}
+    monkeypatch.setattr(build.Inserts, "shown", lambda self: wrong)
+    with pytest.raises(ValueError, match=r"picture of linearized: .* got absent. Mend book/chapters.yml"):
+        build.contents(tiny.ROOT, results)
