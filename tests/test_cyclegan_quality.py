@@ -140,3 +140,11 @@ def test_scores_that_cannot_be_are_refused() -> None:
         cyclegan.rmse_hu(slices()[0], slices()[0])
     with pytest.raises(ValueError, match="reference: expected something above -1000 HU"):
         quality.own_maximum(slices()[0], np.full((128, 128), -1024.0))
+
+
+def test_slices_of_unknown_patients_count_by_themselves() -> None:
+    """Without ids the intervals are over slices, as if each were of another patient."""
+    truth = slices(3, 0)
+    outputs = {"input": truth + 4, "output": truth + np.array([1, 2, 3], np.float32)[:, None, None]}
+    unknown, known = (cyclegan.rmse_table(outputs, {"truth": truth}, ids) for ids in ((), ("a", "b", "c")))
+    assert unknown == known
