@@ -154,7 +154,7 @@ def test_bad_panels_are_refused(tmp_path: Path) -> None:
 
 
 def test_lines_have_bars_scales_and_a_reference() -> None:
-    """Error bars reach as far as said, axes are logarithmic, the reference lies at its height; seven lines raise."""
+    """Error bars reach as far as said, axes are logarithmic, the reference lies at its height; eight lines raise."""
     x, y = np.array([1.0, 10.0, 100.0]), np.array([1.0, 2.0, 4.0])
     line = figures.Line(x, y, "rising", np.full(3, 0.5), marker=True)
     figure = figures.profile([line], x="x", y="y", log_x=True, log_y=True, reference=1.5)
@@ -163,8 +163,8 @@ def test_lines_have_bars_scales_and_a_reference() -> None:
     bars = axis.collections[0].get_segments()
     assert [list(bar[:, 1]) for bar in bars] == [[0.5, 1.5], [1.5, 2.5], [3.5, 4.5]]
     assert any(list(drawn.get_ydata()) == [1.5, 1.5] for drawn in axis.lines)
-    with pytest.raises(ValueError, match="lines: expected 1 to 6, got 7"):
-        figures.profile([line] * 7, x="x", y="y")
+    with pytest.raises(ValueError, match="lines: expected 1 to 7, got 8"):
+        figures.profile([line] * 8, x="x", y="y")
 
 
 def test_no_column_is_refused() -> None:

@@ -33,7 +33,10 @@ class Line:
     marker: bool = False
 
 
-_LOOKS = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (GREY, ":"), (PURPLE, "-"), ("black", "--"))
+_LOOKS = (
+    *((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (GREY, ":"), (PURPLE, "-"), ("black", "--")),
+    ("#8a6a14", (0, (5, 1, 1, 1, 1, 1))),
+)
 
 
 def profile(
