@@ -8,7 +8,7 @@ from pathlib import Path
 
 from chapter_pages import anchors_of_claims
 
-from noisebook import _notebook, claims, release
+from noisebook import _notebook, _numbers, claims, release
 from noisebook._checks import error
 
 STATES = ("as released", "new", "drifted")
@@ -122,8 +122,8 @@ class Ledger:
             parts += [f"### {self.titles[name]}", "", *head("claim", "at the release", "now", "state")]
             for claim in self.measured[name]:
                 then = self.released.get(name, {}).get(claim.id)
-                was = "" if then is None or then.mean is None else f"{then.mean:.4g} ± {then.tolerance:.2g}"
-                now = f"{claim.mean:.4g}" if claim.ours else "not tested"
+                was = "" if then is None or then.mean is None else _numbers.with_spread(then.mean, then.tolerance)
+                now = _numbers.number(claim.mean, 4) if claim.ours else "not tested"
                 state = self.state(name, claim)
                 red = "[{}]{{.verdict .verdict-drifted}}" if state.startswith("drifted") else "{}"
                 parts.append(row(claim.id, was, now, red.format(state.split(": ")[0])))

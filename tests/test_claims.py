@@ -118,9 +118,9 @@ def test_the_table_shows_measurement_bound_and_verdict() -> None:
             claim(id="L6", needs="a GPU"),
         ]
     )
-    rows = table.splitlines()
-    assert rows[2] == "| L1 | **holds** | It is small. *(Sec. II)* | 1e-12 | ≤ 1e-08 |  |"
-    assert rows[3] == r"| L3 | **fails** | a \| b *(Sec. II)* | 1.2 ± 0.12 HU (n = 3) | 0.9 to 1.1 HU | 0.98 |"
+    rows = table.replace("\u00a0", " ").splitlines()
+    assert rows[2] == "| L1 | **holds** | It is small. *(Sec. II)* | 10⁻¹² | ≤ 10⁻⁸ |  |"
+    assert rows[3] == r"| L3 | **fails** | a \| b *(Sec. II)* | 1.20 ± 0.12 HU (n = 3) | 0.9 to 1.1 HU | 0.98 |"
     assert rows[4].endswith("| 2 | ≥ 1 |  |")
     assert rows[5].endswith("| 2 | any value |  |")
     assert rows[6].startswith("| L6 | **not tested (needs a GPU)** |")

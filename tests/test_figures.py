@@ -77,6 +77,33 @@ def test_profile_and_dots_name_what_they_draw() -> None:
     assert [label.get_text() for label in axis.get_xticklabels()] == ["a", "b"]
 
 
+def test_a_line_like_another_has_its_colour() -> None:
+    """Two lines of one seed share a colour, the second dotted; likeness to no line, raises."""
+    x = np.arange(3)
+    first, other = figures.Line(x, x, "test"), figures.Line(x, x, "other")
+    drawn = figures.profile([first, other, figures.Line(x, x, "validation", like="test")], x="", y="").axes[0].lines
+    assert drawn[0].get_color() == drawn[2].get_color() != drawn[1].get_color()
+    assert (drawn[0].get_linestyle(), drawn[2].get_linestyle()) == ("-", ":")
+    with pytest.raises(ValueError, match="lines: expected likeness to one of test, got nobody"):
+        figures.profile([first, figures.Line(x, x, "a", like="nobody")], x="", y="")
+
+
+def test_ticks_of_a_logarithmic_axis_can_be_read() -> None:
+    """One decade has ticks at 1, 2 and 5; five decades have them at powers of ten."""
+    for top, ticks in ((9.0, {"1", "2", "5"}), (1e5, {"1", "10", "100", "1000"})):
+        lines = [figures.Line(np.arange(2), np.array([0.9, top]), "a")]
+        axis = figures.profile(lines, x="", y="", log_y=True).axes[0]
+        assert ticks <= {axis.yaxis.get_major_formatter()(value) for value in axis.get_yticks()}
+        assert (5 in axis.get_yticks()) == (top < 100)
+
+
+def test_titles_of_many_lines_have_room() -> None:
+    """A grid whose titles have three lines is higher than one with titles of one line."""
+    panels = [figures.Panel(np.zeros((3, 3)), title) for title in ("one", "one\ntwo\nthree")]
+    low, high = (figures.images([panel], columns=1).get_size_inches()[1] for panel in panels)
+    assert high - low == pytest.approx(0.3)
+
+
 def test_whole_numbers_have_whole_ticks() -> None:
     """An axis of epochs is not divided into halves."""
     figure = figures.profile([figures.Line(np.arange(1, 6), np.zeros(5), "a")], x="epoch", y="")

@@ -57,7 +57,7 @@ def problems(content: dict) -> list[str]:
         if one["cell_type"] == "code":
             found += [f"cell {number}: {problem}" for problem in [*stored(one), *own_code(one), *figure(one, said)]]
         said = one["cell_type"] == "markdown" or (said and not draws(one))
-    return found
+    return found + overwritten(code)
 
 
 def opening(cells: list[dict]) -> list[str]:
@@ -133,6 +133,23 @@ def own_code(one: dict) -> list[str]:
             found += ["a training loop"] if names & TRAINING else []
         elif isinstance(node, ast.Import | ast.ImportFrom) and re.search(r"\b(matplotlib|bokeh)\b", ast.unparse(node)):
             found.append("draws past noisebook.figures")
+    return found
+
+
+def overwritten(code: list[dict]) -> list[str]:
+    """Names that one cell assigned and a later one reads, and that a loop in between has made something else of."""
+    found, assigned, looped = [], set(), set()
+    for one in code:
+        text = re.sub(r"^\s*[%!].*$", "pass", _notebook.text(one), flags=re.MULTILINE)
+        for part in ast.parse(text).body:
+            names = [inner for inner in ast.walk(part) if isinstance(inner, ast.Name)]
+            own = {name.id for name in names if isinstance(name.ctx, ast.Store)}
+            found += [f"{name} was overwritten by a loop" for name in {n.id for n in names} - own if name in looped]
+            if isinstance(part, ast.For):
+                looped |= assigned & {n.id for n in ast.walk(part.target) if isinstance(n, ast.Name)}
+            else:
+                looped -= own
+            assigned |= own
     return found
 
 
@@ -230,6 +247,10 @@ BROKEN = {
     "class": (lambda c: _replace(c, 5, "class A: pass"), "cell 6: defines A"),
     "loop": (lambda c: _replace(c, 5, "for b in bs:\n    loss(b).backward()"), "cell 6: a training loop"),
     "matplotlib": (lambda c: _replace(c, 5, "import matplotlib.pyplot as plt"), "draws past noisebook.figures"),
+    "looped": (
+        lambda c: (_replace(c, 5, "x = 1\nfor x in [2]: y = x"), _replace(c, 7, "print(x)")),
+        "x was overwritten",
+    ),
     "no alt": (lambda c: c["cells"][9].update(metadata={}), "cell 10: a figure without alt text"),
     "no sentence": (lambda c: c["cells"][10].update(cell("y = 1")), "cell 12: a figure without text"),
     "order": (lambda c: _replace(c, 4, "### Claims"), "no heading on data"),

@@ -234,7 +234,7 @@ def test_the_table_tells_what_is_lost() -> None:
     """A row a training, mean and spread over the seeds; widths that are undefined are counted."""
     table = regularity.table(rows())
     assert len(table["s"]) == 13
-    assert table["width / px"][0] == "1.01 ± 0.01"
+    assert table["width / px"][0] == "1.01\u00a0±\u00a00.01"
     assert table["width / px"][-2] == "none (3 lost)"
 
 

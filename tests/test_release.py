@@ -38,7 +38,7 @@ def test_a_value_within_its_tolerance_is_as_released() -> None:
     """A mean on the edge of its tolerance has not drifted, one just beyond it has, and is told with what it was."""
     then = release.frozen(claim(2.5, low=1.0))
     assert release.drift(claim(2.524, low=1.0), then) == "as released"
-    assert release.drift(claim(2.526, low=1.0), then) == "drifted: was 2.5 ± 0.025"
+    assert release.drift(claim(2.526, low=1.0), then) == "drifted: was 2.500\u00a0±\u00a00.025"
 
 
 def test_a_changed_verdict_has_drifted() -> None:
@@ -75,7 +75,7 @@ def test_a_changed_result_is_caught(frozen: tuple[Path, Path]) -> None:
     path = results / "tiny" / "claims.json"
     first, _ = claims.read(path)
     claims.write([replace(first, ours=(2.6,))], path)
-    told = ["tiny T2: drifted: no longer there", "tiny T1: drifted: was 2.5 ± 0.025"]
+    told = ["tiny T2: drifted: no longer there", "tiny T1: drifted: was 2.500\u00a0±\u00a00.025"]
     assert release.drifted(results, file) == told
     path.unlink()
     assert release.drifted(results, file) == []  # a chapter that was not run has not drifted

@@ -197,10 +197,10 @@ def test_the_table_has_means_and_deviations() -> None:
     found = xray.table(studies()["spread"], studies()["detect"])  # type: ignore[arg-type]
     assert found["method"] == list(xray.METHODS)
     assert set(found) == {"method", "PSNR / dB", "SSIM", "squared error", "high frequencies kept", "d'"}
-    assert found["PSNR / dB"][0] == "21 ± 0.02"
+    assert found["PSNR / dB"][0] == "21.02\u00a0±\u00a00.02"
     one = {name: values[spread()["seed"] == 0] for name, values in spread().items()}
     seen = {name: np.array(values) for name, values in one.items()} | {"detectability": np.ones(7)}
-    assert xray.table(one, seen)["PSNR / dB"][0] == "21"
+    assert xray.table(one, seen)["PSNR / dB"][0] == 21
 
 
 def test_the_transfer_matrix_holds_gains() -> None:

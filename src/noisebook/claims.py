@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from noisebook import _paths
+from noisebook import _numbers, _paths
 from noisebook._checks import error
 
 
@@ -207,14 +207,14 @@ def measured(claim: Claim) -> str:
         return ""
     unit = f" {claim.unit}" if claim.unit else ""
     if len(claim.ours) == 1:
-        return f"{claim.mean:.3g}{unit}"
-    return f"{claim.mean:.3g} ± {claim.standard_error:.2g}{unit} (n = {len(claim.ours)})"
+        return f"{_numbers.number(claim.mean)}{unit}"
+    return f"{_numbers.with_spread(claim.mean, claim.standard_error)}{unit} (n\u00a0=\u00a0{len(claim.ours)})"
 
 
 def support(claim: Claim) -> str:
     """The values that support a claim, with their unit."""
     unit = f" {claim.unit}" if claim.unit else ""
-    low, high = math.isfinite(claim.low), math.isfinite(claim.high)
+    low, high = ("" if math.isinf(bound) else _numbers.number(bound) for bound in (claim.low, claim.high))
     if low and high:
-        return f"{claim.low:.3g} to {claim.high:.3g}{unit}"
-    return f"≥ {claim.low:.3g}{unit}" if low else f"≤ {claim.high:.3g}{unit}" if high else "any value"
+        return f"{low} to {high}{unit}"
+    return f"≥ {low}{unit}" if low else f"≤ {high}{unit}" if high else "any value"

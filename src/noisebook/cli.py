@@ -300,7 +300,7 @@ def _graph(target: str) -> None:
     (root / "build").mkdir(exist_ok=True)
     # Contents decide, not times: checksums are compared up to 1 GB (Snakemake's own limit is 1 MB).
     options = ["--cores", "2", "--rerun-incomplete", "--max-checksum-file-size", "1000000000", "--nolock"]
-    command = [sys.executable, "-m", "snakemake", target, *options, "--quiet", "host", "reason"]
+    command = [sys.executable, "-m", "snakemake", target, *options, "--quiet", "host", "reason", "rules"]
     with (root / "build" / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

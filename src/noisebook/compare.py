@@ -300,10 +300,10 @@ def faint_edge(operator: Jacobian) -> tuple[float, float]:
 def scores(found: Mapping[str, Measures]) -> dict[str, list[str]]:
     """PSNR, SSIM and RMSE of input and output, means over all realisations, one row a network."""
     columns: dict[str, list[str]] = {"network": list(found)}
-    heads = {"psnr": "PSNR / dB", "ssim": "SSIM", "rmse": "RMSE"}
-    for name, head in heads.items():
+    heads = {"psnr": ("PSNR / dB", "{:.1f}"), "ssim": ("SSIM", "{:.3f}"), "rmse": ("RMSE", "{:#.3g}")}
+    for name, (head, form) in heads.items():
         pairs = [getattr(one, name).mean(1) for one in found.values()]
-        columns[f"{head}, in → out"] = [f"{before:.3g} → {after:.3g}" for before, after in pairs]
+        columns[f"{head}, in → out"] = [f"{form} → {form}".format(before, after) for before, after in pairs]
     return columns
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from noisebook import __version__, _notebook, _paths, claims, provenance
+from noisebook import __version__, _notebook, _numbers, _paths, claims, provenance
 from noisebook._checks import error
 
 FILE = _paths.DATA / "release.json"
@@ -80,9 +80,9 @@ def drift(claim: claims.Claim, then: Frozen | None) -> str:
         return "new"
     if then.mean is not None and then.tolerance is not None:
         if not claim.ours:
-            return f"drifted: was measured, {then.mean:.4g}"
+            return f"drifted: was measured, {_numbers.number(then.mean, 4)}"
         if not abs(claim.mean - then.mean) <= then.tolerance:
-            return f"drifted: was {then.mean:.4g} ± {then.tolerance:.2g}"
+            return f"drifted: was {_numbers.with_spread(then.mean, then.tolerance)}"
     return "as released" if _short(claim) == then.verdict else f"drifted: was {then.verdict}"
 
 

@@ -57,10 +57,10 @@ def test_totals_count_every_claim_once(results: Path, frozen: Path) -> None:
 def test_a_result_beyond_its_tolerance_turns_red(results: Path, frozen: Path, tmp_path: Path) -> None:
     """A changed value shows as drifted in ledger, totals, status and badge, although its verdict still holds."""
     ledger = Ledger(_moved(results, tmp_path / "moved", ours=(2.05,)), ["linearized"], TITLES, frozen)
-    assert "[drifted]{.verdict .verdict-drifted} was 2 ± 0; now holds" in ledger.tables()
+    assert "[drifted]{.verdict .verdict-drifted} was 2\u00a0±\u00a00; now holds" in ledger.tables()
     assert "**1** have drifted" in ledger.totals()
     assert "| **all** | **2** | **1** | **0** | **1** | **0** | **1** |" in ledger.totals_by_chapter()
-    assert "| T1 | 2 ± 0 | 2.05 | [drifted]{.verdict .verdict-drifted} |" in ledger.drift()
+    assert "| T1 | 2\u00a0±\u00a00 | 2.05 | [drifted]{.verdict .verdict-drifted} |" in ledger.drift()
     assert "1 drifted" in ledger.badge()
     assert "#a61b1b" in ledger.badge()
 

@@ -106,7 +106,8 @@ def images(panels: Sequence[Panel], *, columns: int, title: str = "") -> Figure:
     rows = -(-len(panels) // columns)
     with style():
         side = WIDTH_IN / columns
-        figure = Figure(figsize=(WIDTH_IN, rows * (side + 0.62) + (0.3 if title else 0)), layout="constrained")
+        above = 0.15 * max(panel.title.count("\n") for panel in panels)
+        figure = Figure(figsize=(WIDTH_IN, rows * (side + 0.62 + above) + (0.3 if title else 0)), layout="constrained")
         axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
         for axis, panel in zip(axes, panels, strict=False):
             _draw(figure, axis, panel)

@@ -13,6 +13,7 @@ import matplotlib.image
 import numpy as np
 from matplotlib.figure import Figure
 
+from noisebook import _numbers
 from noisebook._checks import error
 
 from ._images import DPI, style
@@ -20,7 +21,7 @@ from ._plots import Sample
 
 
 def table(columns: dict[str, Sequence[object]]) -> None:
-    """Show a table in the notebook: names and texts as they are, numbers to three significant digits.
+    """Show a table in the notebook: names and texts as they are, the numbers of a column with common decimals.
 
     Args:
         columns: Equally long columns under their headings, units included.
@@ -30,8 +31,8 @@ def table(columns: dict[str, Sequence[object]]) -> None:
     """
     if len({len(column) for column in columns.values()}) != 1:
         raise error("columns", "one length", [len(column) for column in columns.values()])
-    cells = [[f"{v:.3g}" if isinstance(v, float) else str(v) for v in column] for column in columns.values()]
-    numeric = [all(isinstance(v, int | float) for v in column) for column in columns.values()]
+    cells = [_numbers.column(column) for column in columns.values()]
+    numeric = [any(isinstance(v, int | float) for v in column) for column in columns.values()]
     lines = [list(columns), ["--:" if right else ":--" for right in numeric], *map(list, zip(*cells, strict=True))]
     from IPython.display import Markdown, display
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import matplotlib.ticker
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from noisebook._checks import check_finite, check_rank, error
@@ -24,6 +25,7 @@ class Line:
         label: Its name in the legend.
         spread: (N,), half lengths of error bars, or None.
         marker: Mark the points.
+        like: Label of an earlier line whose colour it has, dotted; empty for a look of its own.
     """
 
     x: np.ndarray
@@ -31,6 +33,7 @@ class Line:
     label: str
     spread: np.ndarray | None = None
     marker: bool = False
+    like: str = ""
 
 
 _LOOKS = (
@@ -52,23 +55,28 @@ def profile(
     """Curves over a common axis, with their names in a legend beside them.
 
     Args:
-        lines: At most six.
+        lines: At most seven that are like no other.
         x: Label of the horizontal axis, with its unit.
         y: Label of the vertical axis, with its unit.
         title: Above the plot.
         log_x: A logarithmic horizontal axis.
-        log_y: A logarithmic vertical axis, base 2.
+        log_y: A logarithmic vertical axis.
         reference: Height of a dashed grey line, or None.
 
     Raises:
-        ValueError: If there is no line, or more than can be told apart.
+        ValueError: If there is no line, more than can be told apart, or one like a line that is none of them.
     """
-    if not 0 < len(lines) <= len(_LOOKS):
-        raise error("lines", f"1 to {len(_LOOKS)}", len(lines), "Draw two figures.")
+    own = [line.label for line in lines if not line.like]
+    if not 0 < len(own) <= len(_LOOKS):
+        raise error("lines", f"1 to {len(_LOOKS)}", len(own), "Draw two figures.")
+    if strange := {line.like for line in lines if line.like} - set(own):
+        raise error("lines", f"likeness to one of {', '.join(own)}", ", ".join(sorted(strange)))
+    looks = dict(zip(own, _LOOKS, strict=False))
     with style():
         figure = Figure(figsize=(WIDTH_IN, 2.9), layout="constrained")
         axis = figure.subplots()
-        for line, (colour, dash) in zip(lines, _LOOKS, strict=False):
+        for line in lines:
+            colour, dash = (looks[line.like][0], ":") if line.like else looks[line.label]
             marker = "o" if line.marker else ""
             drawn = axis.errorbar(line.x, line.y, line.spread, capsize=2, elinewidth=0.9, label=line.label)
             drawn[0].set(color=colour, lw=1.4, ls=dash, marker=marker, ms=4)
@@ -85,8 +93,7 @@ def profile(
         elif np.asarray(lines[0].x).dtype.kind in "iu":
             axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
         if log_y:
-            axis.set_yscale("log", base=2)
-            axis.yaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
+            _logarithmic(axis)
         axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
@@ -113,9 +120,18 @@ def dots(groups: dict[str, np.ndarray], *, y: str, reference: float, title: str 
         names = [name.replace(" ", "\n", 1) for name in groups] if len(groups) > 6 else list(groups)  # they would touch
         axis.set_xticks(range(len(groups)), names)
         if log:
-            axis.set_yscale("log", base=2)
-            axis.yaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
+            _logarithmic(axis)
     return figure
+
+
+def _logarithmic(axis: Axes) -> None:
+    """Make the vertical axis logarithmic, with ticks at 1, 2 and 5 of each decade; of many decades, at 1 alone."""
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    steps = (1, 2, 5) if high < 300 * low else (1,)
+    axis.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=steps, numticks=20))
+    axis.yaxis.set_minor_locator(matplotlib.ticker.NullLocator())
+    axis.yaxis.set_major_formatter(matplotlib.ticker.StrMethodFormatter("{x:g}"))
 
 
 def matrix(

@@ -243,10 +243,10 @@ def choices(rows: Rows) -> tuple[list[Line], dict[str, list[object]]]:
         Two lines a seed, and a table: seed; epoch and test RMSE by the validation, and by the test patients.
     """
     seeds, chosen = (by_seed(rows, name, kind=UNPAIRED) for name in ("seed", "epoch"))
-    curves = {name: by_seed(rows, name, kind=UNPAIRED) for name in ("validation", "test")}
+    curves = {name: by_seed(rows, name, kind=UNPAIRED) for name in ("test", "validation")}
     epochs = np.arange(1, curves["test"].shape[1] + 1)
     lines = [
-        Line(epochs, curve, f"{name}, seed {seed}")
+        Line(epochs, curve, f"{name}, seed {seed}", like="" if name == "test" else f"test, seed {seed}")
         for name, of_seeds in curves.items()
         for seed, curve in zip(seeds, of_seeds, strict=True)
     ]
@@ -274,10 +274,10 @@ def around(nets: Nets, quarter: np.ndarray, full: np.ndarray) -> list[Panel]:
     if nets.f2q is None:
         raise error("nets", "both generators", "a supervised net")
     ways: dict[str, tuple[np.ndarray, tuple[nn.Module, ...]]] = {
-        "quarter dose,\nthere and back": (quarter, (nets.q2f, nets.f2q)),
-        "full dose,\nback and there": (full, (nets.f2q, nets.q2f)),
-        "full dose,\ndenoised": (full, (nets.q2f,)),
-        "quarter dose,\nmade noisier": (quarter, (nets.f2q,)),
+        "quarter dose, there and back": (quarter, (nets.q2f, nets.f2q)),
+        "full dose, back and there": (full, (nets.f2q, nets.q2f)),
+        "full dose, denoised": (full, (nets.q2f,)),
+        "quarter dose, made noisier": (quarter, (nets.f2q,)),
     }
     panels = []
     for title, (image, path) in ways.items():

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from noisebook import weights
+from noisebook import _numbers, weights
 from noisebook.claims import Claim
 from noisebook.studies import Study
 
@@ -51,13 +51,13 @@ def at_pixel(found: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def beside_the_paper(found: Mapping[str, np.ndarray]) -> dict[str, list[object]]:
-    """The columns of a table: each quantity at our four regions and at the paper's four, which are other places."""
+    """The columns of a table: a row for each of our four regions and of the paper's four, which are other places."""
     ours = at_pixel(found)
-    columns: dict[str, list[object]] = {"quantity": list(ours)}
-    for k in range(len(found["recovery"])):
-        columns[f"ours {k + 1}"] = [f"{values[k]:.3g}" for values in ours.values()]
-    for k in range(4):
-        columns[f"paper {k + 1}"] = [f"{PAPER[name][k]:.3g}" if name in PAPER else "" for name in ours]
+    places = range(1, 1 + len(found["recovery"]))
+    names = [*(f"ours {k}" for k in places), *(f"paper {k}" for k in (1, 2, 3, 4))]
+    columns: dict[str, list[object]] = {"region": names}
+    for name, values in ours.items():
+        columns[name] = [*map(float, values), *PAPER.get(name, ("",) * 4)]
     return columns
 
 
@@ -97,11 +97,11 @@ def cost_table(results: Results) -> dict[str, list[object]]:
             row = {
                 "net": trained,
                 "region": k + 1,
-                "median sd ratio": f"{found['ratio'][k]:.3f} ± {found['ratio_error'][k]:.3f}",
-                "PSNR / dB, linear": f"{found['linear_psnr'][k]:.1f}",
-                "PSNR / dB, 1000 scans": f"{found['psnr'][k, thousand]:.1f}",
-                "scans of equal accuracy": f"{worth:.0f}",
-                "network evaluations": f"{found['evaluations'][k]:.0f}",
+                "median sd ratio": _numbers.with_spread(found["ratio"][k], found["ratio_error"][k], 1),
+                "PSNR / dB, linear": float(found["linear_psnr"][k]),
+                "PSNR / dB, 1000 scans": float(found["psnr"][k, thousand]),
+                "scans of equal accuracy": round(worth),
+                "network evaluations": int(found["evaluations"][k]),
             }
             for column, cell in row.items():
                 columns.setdefault(column, []).append(cell)

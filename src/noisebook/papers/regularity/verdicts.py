@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from noisebook import studies, weights
+from noisebook import _numbers, studies, weights
 from noisebook.claims import Claim
 
 from .circles import render
@@ -53,10 +53,10 @@ def table(rows: Rows) -> dict[str, list[object]]:
 
 def _with_spread(values: np.ndarray) -> str:
     known = values[np.isfinite(values)]
-    mean = f"{known.mean():.3g}" if len(known) else "none"
-    spread = f" ± {known.std(ddof=1):.1g}" if len(known) > 1 else ""
-    lost = len(values) - len(known)
-    return mean + spread + (f" ({lost} lost)" if lost else "")
+    lost = f" ({len(values) - len(known)} lost)" if len(known) < len(values) else ""
+    if len(known) < 2:
+        return (_numbers.number(float(known[0])) if len(known) else "none") + lost
+    return _numbers.with_spread(float(known.mean()), float(known.std(ddof=1)), 1) + lost
 
 
 def log_ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from noisebook import embedded
+from noisebook import _numbers, embedded
 from noisebook.claims import Claim
 from noisebook.studies import by_seed
 
@@ -39,7 +39,8 @@ def table(spread: Rows, detect: Rows) -> dict[str, list[object]]:
     columns: dict[str, list[object]] = {"method": list(METHODS)}
     for rows, quantity, head in [*((spread, q, h) for q, h in heads.items()), (detect, "detectability", "d'")]:
         values = [of_method(rows, quantity, name) for name in METHODS]
-        columns[head] = [f"{v.mean():.3g} ± {v.std(ddof=1):.1g}" if len(v) > 1 else f"{v.mean():.3g}" for v in values]
+        single = len(values[0]) == 1
+        columns[head] = [v.item() if single else _numbers.with_spread(v.mean(), v.std(ddof=1), 1) for v in values]
     return columns
 
 
