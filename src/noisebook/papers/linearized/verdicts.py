@@ -54,7 +54,7 @@ def beside_the_paper(found: Mapping[str, np.ndarray]) -> dict[str, list[object]]
     """The columns of a table: a row for each of our four regions and of the paper's four, which are other places."""
     ours = at_pixel(found)
     places = range(1, 1 + len(found["recovery"]))
-    names = [*(f"ours {k}" for k in places), *(f"paper {k}" for k in (1, 2, 3, 4))]
+    names: list[object] = [*(f"ours {k}" for k in places), *(f"paper {k}" for k in (1, 2, 3, 4))]
     columns: dict[str, list[object]] = {"region": names}
     for name, values in ours.items():
         columns[name] = [*map(float, values), *PAPER.get(name, ("",) * 4)]
