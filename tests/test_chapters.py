@@ -223,6 +223,18 @@ def test_a_folder_that_no_run_made_is_left_alone(book):
     assert (book / "out" / "tiny" / "mine.txt").exists()
 
 
+@pytest.mark.parametrize("out", ["notebooks", "mine"])
+def test_a_notebook_that_no_run_made_is_left_alone(book, out):
+    """A run into the folder of the sources, or beside somebody's own notebook of that name, is refused; both stay."""
+    (book / "mine").mkdir()
+    (book / "mine" / "tiny.ipynb").write_text("my work")
+    before = (book / out / "tiny.ipynb").read_bytes()
+    with pytest.raises(ValueError, match=r"tiny.ipynb: expected no notebook, or an earlier run's.*another --out"):
+        chapters.run("tiny", out=book / out)
+    assert (book / out / "tiny.ipynb").read_bytes() == before
+    assert not (book / out / "tiny").exists()
+
+
 def test_papers_are_known_without_importing_them():
     """The names that a paper defines are read from its source; private files are no papers."""
     assert "linearized" in chapters.papers()

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from noisebook import _parameters, _paths, _registry
-from noisebook._checks import check_one_of
+from noisebook._checks import check_one_of, error
 from noisebook._notebook import LOG, MARK, fingerprint, problems, read, text, tidy
 from noisebook._notebook import gate as gate
 
@@ -217,7 +217,7 @@ def run(
         progress: show a progress bar of the cells.
 
     Raises:
-        ValueError: see ``values``.
+        ValueError: see ``values`` and ``clear``.
         RunError: a cell failed, timed out, did not run, or the kernel died.
     """
     source, chosen, out = path(chapter), values(chapter, preset, overrides), Path(out).resolve()
@@ -249,7 +249,13 @@ def interrupted(results: Path) -> bool:
 
 
 def clear(chapter: str, out: Path) -> None:
-    """Remove what an earlier run of a chapter left in ``out``; a folder that no run made is left alone."""
+    """Remove what an earlier run of a chapter left in ``out``; a folder that no run made is left alone.
+
+    Raises:
+        ValueError: a notebook of the chapter's name lies there, the chapter's own one for instance, that no run made.
+    """
+    if (mine := out / f"{chapter}.ipynb").is_file() and not (out / chapter / LOG).is_file():
+        raise error(str(mine), "no notebook, or an earlier run's", "one that no run made", "Choose another --out.")
     for name in (f"{chapter}.ipynb", f"{chapter}.failed.ipynb", f"{chapter}.partial.ipynb"):
         (out / name).unlink(missing_ok=True)
     old = out / f".{chapter}.old"  # removed under another name: half a folder must not look like a run

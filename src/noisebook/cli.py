@@ -85,9 +85,10 @@ def run(
         chapters.values(chapter, preset, p or ())
     try:
         show = sys.stderr.isatty()
-        done = chapters.run(
-            chapter, preset=preset, overrides=p or (), out=out, cell_timeout=cell_timeout, progress=show
-        )
+        with refusals():
+            done = chapters.run(
+                chapter, preset=preset, overrides=p or (), out=out, cell_timeout=cell_timeout, progress=show
+            )
     except chapters.RunError as failed:
         typer.echo(str(failed), err=True)
         raise SystemExit(1) from None
