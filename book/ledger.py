@@ -55,7 +55,7 @@ class Ledger:
         return f"[{word}]{{.verdict .verdict-{word.replace(' ', '-')}}}{claim.verdict[len(word) :]}"
 
     def count(self, chapters: list[str]) -> dict[str, int]:
-        """How many claims of some chapters hold, fail, were not tested, are new and have drifted."""
+        """How many claims of some chapters have each verdict, are new and have drifted."""
         listed = [(name, claim) for name in chapters for claim in self.measured[name]]
         states = [self.state(name, claim).split(":")[0] for name, claim in listed]
         return claims.totals([claim for _, claim in listed]) | {state: states.count(state) for state in STATES[1:]}
@@ -63,20 +63,21 @@ class Ledger:
     def badge(self) -> str:
         """The totals as a small picture."""
         counts = self.count(self.names)
-        return release.badge({name: counts[name] for name in ("holds", "fails", "not tested")}, counts["drifted"])
+        return release.badge({name: counts[name] for name in claims.VERDICTS}, counts["drifted"])
 
     def totals(self) -> str:
         """The totals as a sentence."""
         counts = self.count(self.names)
         said = (
             f"Of {len([c for name in self.names for c in self.measured[name]])} claims in this build "
-            f"**{counts['holds']}** hold, **{counts['fails']}** fail, **{counts['not tested']}** could not be tested."
+            f"**{counts['holds']}** hold, **{counts['fails']}** fail, **{counts['undecided']}** are undecided, "
+            f"**{counts['not tested']}** could not be tested."
         )
         return said + (f" **{counts['drifted']}** have drifted since the last release." if counts["drifted"] else "")
 
     def totals_by_chapter(self) -> str:
         """The totals as a table, and over all."""
-        heads = ("holds", "fails", "not tested", *STATES[1:])
+        heads = (*claims.VERDICTS, *STATES[1:])
         lines = head("chapter", "claims", *heads)
         for name in self.names:
             counts = self.count([name])

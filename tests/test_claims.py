@@ -33,14 +33,16 @@ def test_mean_and_standard_error_are_the_usual_ones() -> None:
         ((1e-12,), {"high": 1e-8}, "holds"),
         ((1e-7,), {"high": 1e-8}, "fails"),
         ((1e-8,), {"high": 1e-8}, "holds"),
-        ((1.0, 1.2, 1.4), {"low": 1.0}, "fails"),  # 1.2 - 2 x 0.115 < 1
+        ((1.0, 1.2, 1.4), {"low": 1.0}, "undecided"),  # 1.2 - 2 x 0.115 < 1
+        ((1.0, 1.2, 1.4), {"high": 1.0}, "undecided"),
+        ((1.0, 1.2, 1.4), {"low": 1.5}, "fails"),
         ((1.3, 1.4, 1.5), {"low": 1.0}, "holds"),
-        ((1.3, 1.4, 1.5), {"low": 1.0, "high": 1.5}, "fails"),
+        ((1.3, 1.4, 1.5), {"low": 1.0, "high": 1.5}, "undecided"),
         ((5.0,), {}, "holds"),
     ],
 )
-def test_a_claim_holds_only_if_its_whole_interval_does(ours: tuple[float, ...], bounds: dict, verdict: str) -> None:
-    """The verdict is holds exactly when mean plus and minus two standard errors lie within the bounds."""
+def test_a_verdict_is_that_of_the_whole_interval(ours: tuple[float, ...], bounds: dict, verdict: str) -> None:
+    """Mean plus and minus two standard errors: all within the bounds holds, all beyond fails, both is undecided."""
     assert claim(*ours, **bounds).verdict == verdict
 
 
@@ -120,7 +122,7 @@ def test_the_table_shows_measurement_bound_and_verdict() -> None:
     )
     rows = table.replace("\u00a0", " ").splitlines()
     assert rows[2] == "| L1 | **holds** | It is small. *(Sec. II)* | 10⁻¹² | ≤ 10⁻⁸ |  |"
-    assert rows[3] == r"| L3 | **fails** | a \| b *(Sec. II)* | 1.20 ± 0.12 HU (n = 3) | 0.9 to 1.1 HU | 0.98 |"
+    assert rows[3] == r"| L3 | **undecided** | a \| b *(Sec. II)* | 1.20 ± 0.12 HU (n = 3) | 0.9 to 1.1 HU | 0.98 |"
     assert rows[4].endswith("| 2 | ≥ 1 |  |")
     assert rows[5].endswith("| 2 | any value |  |")
     assert rows[6].startswith("| L6 | **not tested (needs a GPU)** |")
@@ -136,12 +138,20 @@ def test_the_table_says_what_was_measured_with_what() -> None:
 
 def test_totals_count_every_claim_once() -> None:
     """Totals add up to the number of claims, by verdict."""
-    some = [claim(1.0), claim(1.0, high=0), claim(2.0, high=0), claim(needs="a"), claim(needs="b"), claim(needs="c")]
-    assert claims.totals(some) == {"holds": 1, "fails": 2, "not tested": 3}
+    some = [
+        claim(1.0),
+        claim(1.0, high=0),
+        claim(2.0, high=0),
+        claim(1.0, 2.0, high=1.6),
+        claim(needs="a"),
+        claim(needs="b"),
+        claim(needs="c"),
+    ]
+    assert claims.totals(some) == {"holds": 1, "fails": 2, "undecided": 1, "not tested": 3}
 
 
 def test_what_failed_is_listed_with_what_was_needed() -> None:
-    """Of three claims only the one that fails is named, with its measurement and bound; without any, it says so."""
+    """What fails, and apart from it what is undecided, is named with measurement and bound; without any, it says so."""
     good, bad = (
         Claim("T1", "one is one", "", (1.0,), low=1.0),
         Claim("T2", "two is small", "", (2.0,), high=1.0, unit="dB"),
@@ -149,3 +159,9 @@ def test_what_failed_is_listed_with_what_was_needed() -> None:
     unknown = Claim("T3", "who knows", "", (), needs="data")
     assert claims.failures([bad, good, unknown]) == "- **T2**: two is small: 2 dB where ≤ 1 dB was needed\n"
     assert claims.failures([good, unknown]) == "No claim fails.\n"
+    unsure = Claim("T4", "four is small", "", (0.8, 1.0, 1.1), high=1.0)
+    told = claims.failures([unsure, bad]).replace("\u00a0", " ").splitlines()
+    assert told[0].startswith("- **T2**")
+    assert told[1:4:2] == ["", ""]
+    assert told[2].startswith("Undecided, since the mean plus and minus two standard errors")
+    assert told[4] == "- **T4**: four is small: 0.967 ± 0.088 (n = 3) where ≤ 1 was needed"

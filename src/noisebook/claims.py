@@ -13,6 +13,8 @@ from typing import Any
 from noisebook import _numbers, _paths
 from noisebook._checks import error
 
+VERDICTS = ("holds", "fails", "undecided", "not tested")
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -72,11 +74,16 @@ class Claim:
 
     @property
     def verdict(self) -> str:
-        """``not tested (needs …)``; ``holds`` if mean ± 2 standard errors lies within the bounds; else ``fails``."""
+        """``holds`` if mean ± 2 standard errors lies within the bounds, ``fails`` if outside, ``undecided`` if on both sides.
+
+        Without a measurement: ``not tested (needs …)``.
+        """
         if self.needs:
             return f"not tested (needs {self.needs})"
-        spread = 2 * self.standard_error
-        return "holds" if self.low <= self.mean - spread and self.mean + spread <= self.high else "fails"
+        least, most = self.mean - 2 * self.standard_error, self.mean + 2 * self.standard_error
+        if self.low <= least and most <= self.high:
+            return "holds"
+        return "fails" if most < self.low or self.high < least else "undecided"
 
 
 def write(claims: Sequence[Claim], path: str | Path) -> None:
@@ -158,30 +165,35 @@ def circumstances(claims: Sequence[Claim]) -> list[str]:
 
 
 def totals(claims: Sequence[Claim]) -> dict[str, int]:
-    """How many claims hold, fail and were not tested.
+    """How many claims hold, fail, are undecided and were not tested.
 
     Args:
         claims: Any number.
 
     Returns:
-        ``{"holds": …, "fails": …, "not tested": …}``.
+        A count for each of `VERDICTS`.
     """
     verdicts = [claim.verdict.split(" (")[0] for claim in claims]
-    return {name: verdicts.count(name) for name in ("holds", "fails", "not tested")}
+    return {name: verdicts.count(name) for name in VERDICTS}
 
 
 def failures(claims: Sequence[Claim]) -> str:
-    """The claims that fail as a Markdown list: each with what was measured, and what would have supported it.
+    """The claims that fail, then the undecided, as Markdown lists: what was measured, and what would have supported it.
 
     Args:
         claims: Any number, with distinct ids.
     """
-    lines = [
-        f"- **{claim.id}**: {claim.statement}: {measured(claim)} where {support(claim)} was needed"
-        for claim in _sorted(claims)
-        if claim.verdict == "fails"
-    ]
-    return "\n".join(lines or ["No claim fails."]) + "\n"
+    lines = {
+        verdict: [
+            f"- **{claim.id}**: {claim.statement}: {measured(claim)} where {support(claim)} was needed"
+            for claim in _sorted(claims)
+            if claim.verdict == verdict
+        ]
+        for verdict in ("fails", "undecided")
+    }
+    unsure = ["", "Undecided, since the mean plus and minus two standard errors lies on both sides of the bound:", ""]
+    found = [*(lines["fails"] or ["No claim fails."]), *([*unsure, *lines["undecided"]] if lines["undecided"] else [])]
+    return "\n".join(found) + "\n"
 
 
 def _claim(record: dict[str, Any]) -> Claim:

@@ -188,7 +188,7 @@ def studies(
 def claims(
     folder: Annotated[Path | None, typer.Argument(help="Of runs [default: build/results or .].")] = None,
 ) -> None:
-    """Show what every chapter that was run claims, and whether it holds.
+    """Show what every chapter that was run claims, and whether it holds, fails or is undecided.
 
     \b
     noisebook claims
