@@ -74,7 +74,7 @@ class Claim:
 
     @property
     def verdict(self) -> str:
-        """``holds`` if mean ± 2 standard errors is within the bounds, ``fails`` if outside, ``undecided`` if on both sides.
+        """``holds`` if mean ± 2 standard errors is within the bounds, ``fails`` if it is outside, else ``undecided``.
 
         Without a measurement: ``not tested (needs …)``.
         """
