@@ -96,7 +96,7 @@ def test_numbers_come_from_the_results(build: ModuleType, spoiled: Path) -> None
     """A changed result changes the pages: totals and table of the claims, and the data card."""
     path = spoiled / "linearized" / "claims.json"
     before = build.contents(ROOT, spoiled)
-    assert "**1** hold, **0** fail, **1** could not" in before["book/claims.md"].decode()
+    assert "**1** hold, **0** fail, **0** are undecided, **1** could not" in before["book/claims.md"].decode()
     claims.write([claims.Claim("T1", "the sum is two", "section 1", (3.0,), low=1.9, high=2.1)], path)
     results = spoiled / "linearized" / "results.json"
     results.write_text(results.read_text().replace("tiny data", "other data"))
