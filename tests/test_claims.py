@@ -150,7 +150,10 @@ def test_compared_networks_are_told_once_where_they_agree() -> None:
     """What two schedules share stands once; those that are divided otherwise stand in full, equal ones once."""
     first, second = "8 channels, decay 0 (1, 2); MSE, Adam", "8 channels, decay 1 (3, 2); MSE, Adam"
     assert claims.against(first, second) == "8 channels, decay 0 (1, 2) against decay 1 (3, 2); MSE, Adam"
-    assert claims.against(first, "L1; SGD", first) == f"{first}; against: L1; SGD"
+    assert (
+        claims.against(first, "L1, here; SGD") == "8 channels, decay 0 (1, 2) against L1, here; MSE, Adam against SGD"
+    )
+    assert claims.against(first, "L1", first) == f"{first}; against: L1"
     assert claims.against(first) == claims.against(first, first) == first
 
 

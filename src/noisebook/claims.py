@@ -181,11 +181,11 @@ def against(first: str, *others: str) -> str:
         others: The same of the others; if one is divided otherwise, all are told in full.
     """
     words = list(dict.fromkeys((first, *others)))
-    parts = [re.split(r"([,;] )(?![^(]*\))", one) for one in words]  # not within brackets
-    marks = {tuple(one[1::2]) for one in parts}
-    if len(marks) > 1:
-        return "; against: ".join(words)
-    return "".join(" against ".join(dict.fromkeys(part)) for part in zip(*parts, strict=True))
+    for mark in (r"([,;] )(?![^(]*\))", r"(; )(?![^(]*\))"):  # not within brackets
+        parts = [re.split(mark, one) for one in words]
+        if len({tuple(one[1::2]) for one in parts}) == 1:
+            return "".join(" against ".join(dict.fromkeys(part)) for part in zip(*parts, strict=True))
+    return "; against: ".join(words)
 
 
 def totals(claims: Sequence[Claim]) -> dict[str, int]:

@@ -274,7 +274,7 @@ def _sweep(results: Results) -> list[Claim]:
                 _claim(
                     SWEEP[below],
                     f"L6{chr(ord(letter) + k)}",
-                    f"linear over Monte Carlo {noun} is larger at {below} than at {above}: log2 of one ratio over the other",
+                    f"linear over Monte Carlo {noun} is larger at {below} than at {above}: log2 of the quotient",
                     np.log2(found[below][quantity] / found[above][quantity]),
                     SWEEP[above],
                     low=0.0,
