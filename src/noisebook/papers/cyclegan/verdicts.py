@@ -198,7 +198,8 @@ def _pairs(seeds: Rows, registration: Rows) -> list[Claim]:
         ),
         _claim(
             "C4a",
-            f"a generator trained on pairs without relation, {far} pixels aside, is worse than its input: RMSE ratio{few}",
+            f"a generator trained on pairs without relation, {far} pixels aside, is worse than its input: ratio of RMSE"
+            f"{few}",
             apart,
             low=1.0,
             published="14.14 dB where the input has 34.170 dB",
@@ -372,7 +373,8 @@ def _blind(rows: Rows) -> list[Claim]:
         ),
         claim(
             "C12b",
-            f"alone with real crops, unnormalised discriminators that see soft tissue only tell the doses apart: {steps}",
+            "alone with real crops, discriminators without instance normalisation that see soft tissue only tell the "
+            f"doses apart: {steps}",
             ours,
             high=0.45,
             how=told.critics("windowed"),
