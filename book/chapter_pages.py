@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import html
 import io
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+from origins import Origins
+
 from noisebook import _notebook, chapters
 from noisebook._checks import error
 
 RUN_FILES = ("run.json", "run.log")  # what the runner writes for itself; they hold the run's clock
 PICTURE = re.compile(r"!\[[^]]*\]\(([^)]+\.png)\)")
-LINKS = re.compile(r'<p class="figure-links">(.*?)</p>', re.DOTALL)
+LINKS = re.compile(r'<p class="figure-links">(.*?/figures/([^/"]+)\.(?:csv|npz)".*?)</p>', re.DOTALL)  # the name: 2
 WIDTH = 520  # pixels of a picture on the first page
 
 
@@ -26,7 +27,7 @@ def chapter_files(results: Path, name: str) -> dict[str, bytes]:
     chapters.gate(notebook)
     written = sorted(path for path in (results / name).rglob("*") if path.is_file() and path.name not in RUN_FILES)
     files = {f"_extra/notebooks/{path.relative_to(results)}": path.read_bytes() for path in written}
-    content = page(_notebook.read(notebook), name, provenance(results / name))
+    content = page(_notebook.read(notebook), name, Origins(results / name))
     for cell in content["cells"]:
         if cell["cell_type"] == "markdown":
             files |= {
@@ -36,18 +37,18 @@ def chapter_files(results: Path, name: str) -> dict[str, bytes]:
     return files | {f"notebooks/{name}.ipynb": text.encode()}
 
 
-def page(notebook: dict[str, Any], chapter: str, origin: str) -> dict[str, Any]:
-    """The notebook with an anchor for every cell of code, and ``origin`` and a link to the cell under every figure."""
+def page(notebook: dict[str, Any], chapter: str, origins: Origins) -> dict[str, Any]:
+    """The notebook with an anchor for every cell of code, and under every figure its origin and a link to its cell."""
     for cell in notebook["cells"]:
         if cell["cell_type"] != "code":
             continue
         cell["metadata"]["anchor"] = anchor(chapter, cell)
         for output in cell["outputs"]:
             data = output.get("data", {})
-            if "text/html" in data:
-                code = f' · <a href="#{anchor(chapter, cell)}">code</a>'
-                text = "".join(data["text/html"])
-                data["text/html"] = LINKS.sub(rf'<div class="figure-links">\1{code}{origin}</div>', text)
+            text = "".join(data.get("text/html", ""))
+            if links := LINKS.search(text):
+                below = f'{links[1]} · <a href="#{anchor(chapter, cell)}">code</a>{origins.line(cell, links[2])}'
+                data["text/html"] = text.replace(links[0], f'<div class="figure-links">{below}</div>')
     return notebook
 
 
@@ -69,23 +70,6 @@ def anchors_of_claims(notebook: dict[str, Any], chapter: str) -> dict[str, str]:
             if "claims.write(" in _notebook.text(cell):
                 found[""] = anchor(chapter, cell)
     return found
-
-
-def provenance(folder: Path) -> str:
-    """Where the figures of a run come from, as a line of HTML that can be unfolded."""
-    stamp = json.loads((folder / "results.json").read_text(encoding="utf-8")).get("provenance", {})
-    preset = json.loads((folder / "run.json").read_text(encoding="utf-8"))["preset"]
-    if not {"commit", "seed", "device", "data", "weights"} <= stamp.keys():
-        raise error(f"data of {folder.name}", f"its provenance in {folder / 'results.json'}", "none", "Run: make book")
-    said = [
-        f"commit <code>{html.escape(stamp['commit'])}</code>",
-        f"preset {html.escape(preset)}",
-        f"seed {stamp['seed']}",
-        html.escape(stamp["device"]),
-        f"data: {html.escape(stamp['data'])}",
-        f"weights: {html.escape(stamp['weights'])}",
-    ]
-    return f"<details><summary>provenance</summary>{'; '.join(said)}</details>"
 
 
 def thumbnail(picture: bytes, part: list[float]) -> bytes:

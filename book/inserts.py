@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ledger import Ledger
+from ledger import Ledger, head, row
 from status import Status
 
 import noisebook
-from noisebook import embedded, weights
+from noisebook import claims, embedded, weights
 from noisebook._checks import error, nearest
 from noisebook.papers import cyclegan, gap, linearized, regularity
 
@@ -73,10 +73,19 @@ class Inserts:
         return self.makers[name]()
 
     def chapter_table(self) -> str:
-        rows = ["| chapter | work | question | state |", "|:---|:---|:---|:---|"]
-        for name, about in self.about.items():
-            title, state = (self.link(name), "written") if name in self.names else (about["title"], "not yet written")
-            rows.append(f"| {title} | {about['work']} | {about['question']} | {state} |")
+        """The chapters with their works, and how many of their claims have each verdict."""
+        rows = head("chapter", "work", "claims", *claims.VERDICTS)
+        for name in (name for name in self.about if name in self.names):
+            counts = self.ledger.count([name])
+            number = len(self.ledger.measured[name])
+            rows.append(
+                row(
+                    self.link(name),
+                    self.about[name]["work"],
+                    str(number),
+                    *(str(counts[verdict]) for verdict in claims.VERDICTS),
+                )
+            )
         return "\n".join(rows)
 
     def link(self, name: str) -> str:

@@ -120,7 +120,7 @@ class Ledger:
         """Every claim now and at the release, by chapter."""
         parts = []
         for name in self.names:
-            parts += [f"### {self.titles[name]}", "", *head("claim", "at the release", "now", "state")]
+            parts += [f"### {self.titles[name]}", "", *head("claim", "at the release, ± tolerance", "now", "state")]
             for claim in self.measured[name]:
                 then = self.released.get(name, {}).get(claim.id)
                 was = "" if then is None or then.mean is None else _numbers.with_spread(then.mean, then.tolerance)

@@ -33,16 +33,16 @@ def test_mean_and_standard_error_are_the_usual_ones() -> None:
         ((1e-12,), {"high": 1e-8}, "holds"),
         ((1e-7,), {"high": 1e-8}, "fails"),
         ((1e-8,), {"high": 1e-8}, "holds"),
-        ((1.0, 1.2, 1.4), {"low": 1.0}, "undecided"),  # 1.2 - 2 x 0.115 < 1
+        ((1.0, 1.2, 1.4), {"low": 0.8}, "undecided"),  # 1.2 - 4.30 x 0.115 < 0.8 < 1.2 - 2 x 0.115
         ((1.0, 1.2, 1.4), {"high": 1.0}, "undecided"),
-        ((1.0, 1.2, 1.4), {"low": 1.5}, "fails"),
-        ((1.3, 1.4, 1.5), {"low": 1.0}, "holds"),
+        ((1.0, 1.2, 1.4), {"low": 1.8}, "fails"),
+        ((1.3, 1.4, 1.5), {"low": 1.1}, "holds"),
         ((1.3, 1.4, 1.5), {"low": 1.0, "high": 1.5}, "undecided"),
         ((5.0,), {}, "holds"),
     ],
 )
 def test_a_verdict_is_that_of_the_whole_interval(ours: tuple[float, ...], bounds: dict, verdict: str) -> None:
-    """Mean plus and minus two standard errors: all within the bounds holds, all beyond fails, both is undecided."""
+    """The 95 % interval by Student's t: all within the bounds holds, all beyond fails, both is undecided."""
     assert claim(*ours, **bounds).verdict == verdict
 
 
@@ -163,5 +163,5 @@ def test_what_failed_is_listed_with_what_was_needed() -> None:
     told = claims.failures([unsure, bad]).replace("\u00a0", " ").splitlines()
     assert told[0].startswith("- **T2**")
     assert told[1:4:2] == ["", ""]
-    assert told[2].startswith("Undecided, since the mean plus and minus two standard errors")
+    assert told[2].startswith("Undecided, since the mean's 95 % interval")
     assert told[4] == "- **T4**: four is small: 0.967 ± 0.088 (n = 3) where ≤ 1 was needed"

@@ -223,7 +223,7 @@ def test_the_citation_names_the_version():
 
 
 def test_the_citation_names_every_work_and_the_book_as_its_page_does():
-    """The page on citing has CITATION.cff's title and version; its references are the works of the chapters, no other."""
+    """The page on citing has CITATION.cff's title and version; its references are the chapters' works."""
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     page = (ROOT / "book" / "cite.md").read_text(encoding="utf-8")
     assert f"{{{citation['title']}}}" in page

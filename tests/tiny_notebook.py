@@ -24,7 +24,7 @@ def cell(source: str, kind: str = "code", tags: tuple[str, ...] = (), alt: str =
     """One cell; ``kind`` is code or markdown, ``alt`` the alt text of the figure that it makes."""
     metadata = {"tags": list(tags)} if tags else {}
     if alt:
-        metadata["mystnb"] = {"image": {"alt": alt}}
+        metadata |= {"mystnb": {"image": {"alt": alt}}, "origins": {"figure": []}}
     made = {"cell_type": kind, "id": f"c{zlib.crc32(source.encode())}", "metadata": metadata, "source": source}
     return made | ({"execution_count": None, "outputs": []} if kind == "code" else {})
 

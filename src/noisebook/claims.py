@@ -73,14 +73,23 @@ class Claim:
         return math.sqrt(math.fsum((value - self.mean) ** 2 for value in self.ours) / (n - 1) / n)
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """95 % confidence interval of the mean by Student's t; of one value the value itself; NaN for none."""
+        from scipy.special import stdtrit
+
+        n = len(self.ours)
+        half = float(stdtrit(n - 1, 0.975)) * self.standard_error if n > 1 else 0.0
+        return self.mean - half, self.mean + half
+
+    @property
     def verdict(self) -> str:
-        """``holds`` if mean ± 2 standard errors is within the bounds, ``fails`` if outside, ``undecided`` if on both sides.
+        """``holds`` if the interval is within the bounds, ``fails`` if it is outside, else ``undecided``.
 
         Without a measurement: ``not tested (needs …)``.
         """
         if self.needs:
             return f"not tested (needs {self.needs})"
-        least, most = self.mean - 2 * self.standard_error, self.mean + 2 * self.standard_error
+        least, most = self.interval
         if self.low <= least and most <= self.high:
             return "holds"
         return "fails" if most < self.low or self.high < least else "undecided"
@@ -191,7 +200,7 @@ def failures(claims: Sequence[Claim]) -> str:
         ]
         for verdict in ("fails", "undecided")
     }
-    unsure = ["", "Undecided, since the mean plus and minus two standard errors lies on both sides of the bound:", ""]
+    unsure = ["", "Undecided, since the mean's 95 % interval lies on both sides of the bound:", ""]
     found = [*(lines["fails"] or ["No claim fails."]), *([*unsure, *lines["undecided"]] if lines["undecided"] else [])]
     return "\n".join(found) + "\n"
 

@@ -35,7 +35,7 @@ class Frozen:
     Attributes:
         mean: Of the measured values; None if it was not tested.
         tolerance: How far the mean may move; None if it was not tested.
-        verdict: One of `noisebook.claims.VERDICTS`.
+        verdict: ``holds``, ``fails``, ``undecided`` or ``not tested``.
     """
 
     mean: float | None

@@ -13,10 +13,11 @@ import chapter_pages
 import pytest
 import tiny
 from ledger import Ledger
+from origins import Origins
 from PIL import Image
 from status import Status
 
-from noisebook import claims, release
+from noisebook import _registry, claims, release, studies
 
 TITLES = {"linearized": "A title"}
 
@@ -96,9 +97,43 @@ def test_every_figure_has_its_provenance(results: Path) -> None:
     assert cells[4]["metadata"]["anchor"] == "linearized-cell-4"
     (text,) = texts
     assert ' · <a href="#linearized-cell-4">code</a>' in text
-    said = f"commit <code>{commit}</code>; preset book; seed 3; cpu; data: tiny data; weights: tiny &lt;weights&gt;"
+    network = f"linearized-quarter (sha256 <code>{_registry.entries()['linearized-quarter']['sha256'][:12]}</code>)"
+    said = f"commit <code>{commit}</code>; preset book; seed 3; cpu; data: of &lt;my&gt; own; weights: {network}<"
     assert said in text
     assert "notebooks/linearized/figures/line.png" in files  # the picture that the prose shows
+
+
+def _origins(folder: Path, weights: str) -> Origins:
+    """The origins of a chapter whose run had these weights."""
+    stamp = {"commit": "c", "seed": 3, "device": "cpu", "data": "a slice", "weights": weights}
+    (folder / "results.json").write_text(json.dumps({"provenance": stamp}))
+    (folder / "run.json").write_text(json.dumps({"preset": "book"}))
+    return Origins(folder)
+
+
+def test_the_origin_of_a_figure_is_its_own(tmp_path: Path) -> None:
+    """A precomputed figure names its study, seeds, networks and hash; one of data alone no network."""
+    (folder := tmp_path / "linearized").mkdir()
+    origins = _origins(folder, "linearized-quarter")
+    cell = {"id": "x", "metadata": {"origins": {"sweep": ["study i0"], "slice": []}}}
+    record = studies.load("linearized", "i0")[1]
+    line = origins.line(cell, "sweep")
+    assert f"precomputed study <code>i0</code>, sha256 <code>{record['sha256'][:12]}</code> · seed 1" in line
+    assert "weights linearized-i0 (sha256" in line
+    assert "seed 3" not in line
+    assert "linearized-quarter" not in line
+    assert origins.line(cell, "slice").endswith("seed 3; cpu; data: a slice; weights: none</details>")
+
+
+def test_what_a_figure_was_made_of_has_to_exist(tmp_path: Path) -> None:
+    """A figure without origins, an unknown study or network stops the build; a trained one is told as such."""
+    (folder := tmp_path / "gap").mkdir()
+    cell = {"id": "x", "metadata": {"origins": {"a": ["study nothing"], "b": ["gap-4d"], "c": ["gap-2d"]}}}
+    origins = _origins(folder, "gap-2d")
+    for figure, message in {"other": "expected origins of the figure other", "a": "nothing", "b": "gap-3d"}.items():
+        with pytest.raises(ValueError, match=message):
+            origins.line(cell, figure)
+    assert "weights: gap-2d (trained in that run)" in _origins(folder, "train: gap").line(cell, "c")
 
 
 def test_the_executed_notebook_itself_is_left_alone(results: Path) -> None:

@@ -69,12 +69,13 @@ def notebook(name: str = "linearized") -> dict[str, Any]:
     about = yaml.safe_load((ROOT / "book" / "chapters.yml").read_text(encoding="utf-8"))[name]
     figure = FIGURE.replace("PICTURE", about.get("picture", {}).get("figure", "line")).replace("linearized", name)
     alt = {"mystnb": {"image": {"alt": "A straight line from the lower left corner to the upper right one"}}}
+    origins = {"line": ["linearized-quarter", "data of <my> own"]}
     cells = [
         _cell("markdown", INTRO, 0),
         _cell("code", 'out = "."', 1, tags=["parameters"]),
         _cell("code", code.replace("linearized", name), 2, tags=["hide-input"]),
         _cell("markdown", f"## The line\n\n{LINE.replace('linearized', name)}", 3),
-        _cell("code", figure, 4, claims=["T1"], **alt),
+        _cell("code", figure, 4, claims=["T1"], origins=origins, **alt),
     ]
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     return {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
