@@ -73,7 +73,7 @@ class Measures:
         contrast: Share of a faint edge's height that the output keeps, at the mean input.
         edge_px: 10-90 % width of that edge in pixels; NaN where it is lost.
         sd: (Y, X), standard deviation of the output's noise, linear, in the subject's unit.
-        sd_ratio: (SEEDS,), root of the mean over the pixels of the linear variance over that of the measured variance.
+        sd_ratio: (SEEDS,), root of the mean linear variance of all pixels over their mean measured variance.
         noise_kept: (SEEDS,), root mean square of the output's measured noise over that of the input's.
         shown: Input, output and truth, (Y, X) each.
     """
