@@ -134,6 +134,25 @@ def test_an_executed_notebook_holds_no_clock_and_no_path(done):
     assert '"injected-parameters"' in text
 
 
+def test_progress_bars_are_not_stored():
+    """What a bar wrote, whole, in parts or wiped out, is dropped; warnings and what was printed stay."""
+
+    def stream(name, text):
+        return {"output_type": "stream", "name": name, "text": text}
+
+    bars = [
+        "\rsimulating:   0%|          | 0/2 [00:00<?, ?it/s]",
+        "\rsimulating: 100%|███| 2/2 [00:01<00:00,  1.9it/s]",
+        "\n",
+    ]
+    wiped, warning = "\repoch 1/2:  50%|█| 1/2 [00:01<00:01, 1.0s/it]\r          \r", "x.py:3: UserWarning: odd [3]\n"
+    said = [stream("stdout", "50 [it/s]\n"), {"output_type": "display_data", "data": {}, "metadata": {}}]
+    executed = tiny(WRITE)
+    executed["cells"][2]["outputs"] = [*(stream("stderr", t) for t in (*bars, wiped + warning, "".join(bars))), *said]
+    outputs = _notebook.tidy(executed, {})["cells"][2]["outputs"]
+    assert outputs == [stream("stderr", warning), *said]
+
+
 def test_a_second_run_gives_the_same_bytes_and_removes_what_was_there(book):
     """A run over an old one replaces it wholly, and gives the same notebook, mark and results."""
     chapters.run("tiny", out=book / "out")

@@ -18,6 +18,7 @@ from noisebook._checks import error
 Notebook = Mapping[str, Any]
 MARK = "run.json"
 LOG = "run.log"
+BAR = re.compile(r"\r *\r|\r[^\r\n]*?\[\d+:\d\d[^\]\r\n]*\]")  # of progress: wiped out, or with [time, rate] at its end
 
 
 def read(notebook: Path) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def text(cell: Notebook) -> str:
 
 
 def tidy(executed: dict[str, Any], chosen: dict[str, object]) -> dict[str, Any]:
-    """An executed notebook without clock values, machine paths and random ids, so that equal runs give equal bytes."""
+    """An executed notebook without clock values, progress bars, machine paths and random ids: equal runs, one file."""
     failed = executed["metadata"].get("papermill", {}).get("exception")
     executed["metadata"]["papermill"] = {"exception": failed, "parameters": chosen}
     executed["metadata"]["kernelspec"] = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -40,9 +41,22 @@ def tidy(executed: dict[str, Any], chosen: dict[str, object]) -> dict[str, Any]:
         cell["metadata"].pop("execution", None)
         if not cell["metadata"].get("papermill", {}).get("exception"):
             cell["metadata"].pop("papermill", None)
+        if cell["cell_type"] == "code":
+            cell["outputs"] = _without_bars(cell["outputs"])
         if _injected(cell):
             cell["id"] = "injected-parameters"
     return executed
+
+
+def _without_bars(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Outputs whose standard error has no progress bars: what is drawn over on a screen, with the time that it took."""
+    kept = []
+    for output in outputs:
+        if output.get("name") != "stderr":
+            kept.append(output)
+        elif (said := BAR.sub("", "".join(output["text"]))).strip():
+            kept.append(output | {"text": said})
+    return kept
 
 
 def problems(notebook: Notebook) -> list[str]:
