@@ -196,7 +196,7 @@ def test_the_table_has_means_and_deviations() -> None:
     """One row a method; one seed alone has no deviation."""
     found = xray.table(studies()["spread"], studies()["detect"])  # type: ignore[arg-type]
     assert found["method"] == list(xray.METHODS)
-    assert set(found) == {"method", "PSNR / dB", "SSIM", "squared error", "high frequencies kept", "d'"}
+    assert set(found) == {"method", "PSNR / dB", "SSIM", "squared error × 10³", "high frequencies kept", "d'"}
     assert found["PSNR / dB"][0] == "21.02\u00a0±\u00a00.02"
     one = {name: values[spread()["seed"] == 0] for name, values in spread().items()}
     seen = {name: np.array(values) for name, values in one.items()} | {"detectability": np.ones(7)}

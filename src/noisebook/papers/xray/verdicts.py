@@ -35,10 +35,11 @@ def of_method(rows: Rows, quantity: str, name: str) -> np.ndarray:
 
 def table(spread: Rows, detect: Rows) -> dict[str, list[object]]:
     """The columns of a table of all methods: means over the seeds, with their standard deviations."""
-    heads = {"psnr": "PSNR / dB", "ssim": "SSIM", "mse": "squared error", "kept": "high frequencies kept"}
+    heads = {"psnr": "PSNR / dB", "ssim": "SSIM", "mse": "squared error × 10³", "kept": "high frequencies kept"}
     columns: dict[str, list[object]] = {"method": list(METHODS)}
     for rows, quantity, head in [*((spread, q, h) for q, h in heads.items()), (detect, "detectability", "d'")]:
         values = [of_method(rows, quantity, name) for name in METHODS]
+        values = [1000 * v for v in values] if quantity == "mse" else values
         single = len(values[0]) == 1
         columns[head] = [v.item() if single else _numbers.with_spread(v.mean(), v.std(ddof=1), 1) for v in values]
     return columns
