@@ -335,6 +335,7 @@ def claims(found: Mapping[str, Measures], subjects: Sequence[Subject]) -> list[C
     high = np.max([_share_above(one) for one in found.values()], axis=0)
     off = np.max([np.abs(np.log2(one.sd_ratio)) for one in found.values()], axis=0)
     data = "; ".join(dict.fromkeys(subject.data for subject in subjects))
+    data += "; one image of each, one value a seed of its noise"
     claim = partial(Claim, source="ours", data=data, schedule=f"the embedded networks {', '.join(found)}")
     passed = "every network passes noise of high spatial frequency less than noise of low: largest ratio of the two"
     told = (
