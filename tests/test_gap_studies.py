@@ -166,6 +166,7 @@ def made_up(good: bool) -> dict[str, verdicts.Rows]:
         | {"fixed_places": around(0 if good else 0.2), "drawn_places": around(0 if good else 0.2)},
         "toy": {
             "net_seed": seeds,
+            "net_level_db": np.full(3, -10.0),
             "net_largest": around(0.1 if good else 1),
             "net_excess": around(0.001 if good else 1),
             "net_rms": around(0.05 if good else 1),
@@ -221,6 +222,9 @@ def test_tables_show_what_the_claims_rest_on() -> None:
     chances = tables.chance_table(rows["toy"])
     assert chances["beta"] == ["1.1", "0.1"]
     assert chances["beyond that"] == ["0.19", "0"]  # without a spread where all seeds agree
+    toy = tables.toy_table(rows["toy"])
+    assert toy["level / dB"] == ["-10"]
+    assert str(toy["RMS error"][0]).startswith("0.0500")
     steps = tables.step_table(rows["generation"])
     assert [len(column) for column in steps.values()] == [1] * 4
     assert str(steps["steps / formula"][0]).startswith("1.0000")

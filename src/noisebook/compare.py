@@ -362,10 +362,8 @@ def claims(found: Mapping[str, Measures], subjects: Mapping[str, Sequence[Subjec
     }
     worst = {what: max(values, key=lambda name: float(values[name].mean())) for what, values in quantities.items()}
     ours = {what: tuple(float(v) for v in quantities[what][name]) for what, name in worst.items()}
-    data = "; ".join(dict.fromkeys(three[0].data for three in subjects.values()))
-    claim = partial(
-        Claim, source="ours", data=f"images of each domain: {data}", schedule=f"{len(found)} embedded networks"
-    )
+    data = "; ".join(dict.fromkeys(f"{IMAGES} × {images[0].data}" for images in subjects.values()))
+    claim = partial(Claim, source="ours", data=data, schedule=f"embedded networks {', '.join(found)}")
     on = {what: f"on each image of {name}" for what, name in worst.items()}
     gains = f"every network gains PSNR on its own data: gain {on['loss']}, which gains least"
     passed = "every network passes noise of high spatial frequency less than noise of low: ratio of the two"

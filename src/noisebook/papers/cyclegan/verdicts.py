@@ -191,7 +191,7 @@ def _pairs(seeds: Rows, registration: Rows) -> list[Claim]:
     return [
         _BOTH(
             "C3",
-            "the same generator trained on registered pairs has a lower RMSE against the truth: unpaired less paired",
+            "trained on registered pairs the same generator has a lower RMSE against the truth: unpaired less paired",
             rmse[UNPAIRED] - rmse[PAIRED],
             low=0.0,
             unit="HU",

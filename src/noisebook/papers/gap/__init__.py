@@ -37,7 +37,7 @@ from .measure import (
 from .network import UNet, from_checkpoint
 from .sample import Samples, denoise, expected_steps, sample, shares
 from .show import Family, accumulated, captioned, check_row, curves, family, own, published, sample_panels, toy_panels
-from .tables import chance_table, dimmest_table, law_table, step_table
+from .tables import chance_table, dimmest_table, law_table, step_table, toy_table
 from .toy import ExactPredictor, ToyPrior, toy_prior
 from .training import (
     EMBEDDED,
@@ -122,6 +122,7 @@ __all__ = [
     "toy_error",
     "toy_panels",
     "toy_prior",
+    "toy_table",
     "train",
     "train_embedded",
 ]

@@ -19,12 +19,19 @@ Rows = Mapping[str, np.ndarray]
 Columns = dict[str, list[object]]
 
 
+def toy_table(toy: Rows) -> Columns:
+    """How far the net is from the exact answer by level: means over the seeds, standard deviations."""
+    rows = {name.removeprefix("net_"): values for name, values in toy.items() if name.startswith("net_")}
+    heads = {"largest": "largest error", "rms": "RMS error", "excess": "excess loss / (nats per photon)"}
+    return _by(rows, "level_db", "level / dB", heads)
+
+
 def chance_table(toy: Rows) -> Columns:
     """Distance of generated toy images from the prior's chances by beta: means over the seeds, standard deviations."""
     rows = {name.removeprefix("beta_"): values for name, values in toy.items() if name.startswith("beta_")}
     rows["beyond"] = rows["distance"] - rows["noise"]
     heads = {"distance": "distance of chances", "noise": "of as many exact draws", "beyond": "beyond that"}
-    return _by_beta(rows, heads)
+    return _by(rows, "beta", "beta", heads)
 
 
 def step_table(generation: Rows) -> Columns:
@@ -32,7 +39,8 @@ def step_table(generation: Rows) -> Columns:
     names = ("beta", "seed", "steps", "expected_steps")
     rows = {name: np.asarray(generation[name]) for name in names}
     rows["ratio"] = rows["steps"] / rows["expected_steps"]
-    return _by_beta(rows, {"steps": "steps", "expected_steps": "by the formula", "ratio": "steps / formula"})
+    heads = {"steps": "steps", "expected_steps": "by the formula", "ratio": "steps / formula"}
+    return _by(rows, "beta", "beta", heads)
 
 
 def law_table(law: Rows) -> Columns:
@@ -55,11 +63,11 @@ def dimmest_table(dimmest: Rows) -> Columns:
     }
 
 
-def _by_beta(rows: Rows, heads: Mapping[str, str]) -> Columns:
-    betas = np.unique(rows["beta"])[::-1]
-    columns: Columns = {"beta": [f"{beta:g}" for beta in betas]}
+def _by(rows: Rows, circumstance: str, title: str, heads: Mapping[str, str]) -> Columns:
+    cases = np.unique(rows[circumstance])[::-1]
+    columns: Columns = {title: [f"{case:g}" for case in cases]}
     for name, head in heads.items():
-        values = [by_seed(rows, name, beta=beta) for beta in betas]
+        values = [by_seed(rows, name, **{circumstance: case}) for case in cases]
         columns[head] = [_with_spread(one) for one in values]
     return columns
 

@@ -56,7 +56,7 @@ def claims(studies: Mapping[str, Rows]) -> list[Claim]:
             source=OURS,
             data=f"simulated tissue of {_DIMMEST['mean']:g} photons per pixel",
             study="dimmest",
-            how=f"2-D residual U-Net, {_DIMMEST['width']} base channels; {_DIMMEST['steps']:,} steps",
+            how=f"2-D residual U-Net, {_DIMMEST['width']} base channels; {_DIMMEST['steps']:,} steps; trained once",
         ),
         Claim("G13", "natural faces are generated", SOURCE, (), needs="FFHQ-256"),
     ]

@@ -49,6 +49,7 @@ from .network import (
     sample,
 )
 from .observer import Task, opacity, opacity_detectability, opacity_response
+from .tables import table, training_table
 from .training import (
     AE,
     EMBEDDED,
@@ -71,7 +72,7 @@ from .training import (
     training_images,
     vae_loss,
 )
-from .verdicts import claims, epochs_to, of_method, table, training_table, transfer_matrix
+from .verdicts import claims, epochs_to, of_method, transfer_matrix
 
 __all__ = [
     "AE",
