@@ -136,6 +136,27 @@ def test_the_table_says_what_was_measured_with_what() -> None:
     assert table.endswith("\n\nL1, L2: chests; 40 epochs.\n\nL10: heads.\n")
 
 
+def test_counts_are_written_with_all_digits() -> None:
+    """Measured values and bounds of what was counted lose no digit; where one value is not whole, three are enough."""
+    counted = claim(1958497, low=1958497, high=2e6)
+    assert (claims.measured(counted), claims.support(counted)) == ("1,958,497", "1,958,497 to 2,000,000")
+    twice = claim(1958497, 1958497, low=1958496.5)
+    assert claims.measured(twice).startswith("1,958,497\u00a0±\u00a00")
+    assert claims.support(twice) == "≥ 1.96\u00a0×\u00a010⁶"
+    assert claims.support(claim(1958497.5, low=1958497)) == "≥ 1.96\u00a0×\u00a010⁶"
+
+
+def test_compared_networks_are_told_once_where_they_agree() -> None:
+    """What two schedules share stands once; those that are divided otherwise stand in full, equal ones once."""
+    first, second = "8 channels, decay 0 (1, 2); MSE, Adam", "8 channels, decay 1 (3, 2); MSE, Adam"
+    assert claims.against(first, second) == "8 channels, decay 0 (1, 2) against decay 1 (3, 2); MSE, Adam"
+    assert (
+        claims.against(first, "L1, here; SGD") == "8 channels, decay 0 (1, 2) against L1, here; MSE, Adam against SGD"
+    )
+    assert claims.against(first, "L1", first) == f"{first}; against: L1"
+    assert claims.against(first) == claims.against(first, first) == first
+
+
 def test_totals_count_every_claim_once() -> None:
     """Totals add up to the number of claims, by verdict."""
     some = [

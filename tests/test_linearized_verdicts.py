@@ -84,12 +84,22 @@ def test_wrong_derivatives_fail(results: dict[str, dict[str, np.ndarray]]) -> No
 
 
 def test_claims_name_what_they_were_measured_on(results: dict[str, dict[str, np.ndarray]]) -> None:
-    """Whatever a run used, a study's claim carries the study's data, realisations and net, and says precomputed."""
-    found = {claim.id: claim for claim in linearized.claims(EXACT, {}, results, "other data", "other net")}
+    """Whatever a run used, a study's claim carries the data, realisations and nets of every study that it compares."""
+    adjoints = dict.fromkeys(("Jacobian", "projection"), np.zeros(3))
+    found = {claim.id: claim for claim in linearized.claims(EXACT, adjoints, results, "other data", "other net")}
     assert linearized.study_of("elongation").data in found["L10"].data
     assert "11 base channels" in found["L10"].schedule
     assert "precomputed study i0, 10,000 realisations" in found["L3a"].data
-    assert found["L1a"].data == "other data"
+    assert (found["L1a"].data, found["L1a"].schedule) == (found["L2a"].data, found["L2a"].schedule)
+    assert (found["L2a"].data, found["L2a"].schedule) == ("other data", "other net")
+    assert found["L2b"].schedule == ""  # no network projects
+    assert "one value a region, 4 regions" in found["L3a"].data
+    assert "precomputed studies i0, i0-seed1, i0-seed2, 10,000 and 2,000 realisations" in found["L3b"].data
+    assert "precomputed studies i0-10, i0" in found["L6a"].data
+    assert found["L6a"].schedule.endswith("exposure I0/10 against exposure I0")
+    assert found["L9a"].schedule.split("; ")[1] == "L1 against noise free images"
+    studied = [claim for name, claim in found.items() if not name.startswith(("L1a", "L1b", "L2"))]
+    assert all("(simulated), precomputed stud" in claim.data for claim in studied)
 
 
 def test_tables_hold_the_numbers(results: dict[str, dict[str, np.ndarray]]) -> None:

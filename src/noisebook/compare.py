@@ -186,7 +186,7 @@ def _white(name: str, data: str, unit: str, model: nn.Module, truth: Tensor, sd:
 
 def _circles(name: str, seed: int) -> Subject:
     truth = regularity.pairs(regularity.SMALL.base, seed + 1)[1][-1:]
-    return _white(name, "circles, white noise", "grey value", regularity.load(name), truth, regularity.SIGMA)
+    return _white(name, "simulated circles, white noise", "grey value", regularity.load(name), truth, regularity.SIGMA)
 
 
 def _photons(name: str, seed: int) -> Subject:
@@ -320,7 +320,7 @@ def responses(found: Mapping[str, Measures]) -> dict[str, list[object]]:
 
 
 def claims(found: Mapping[str, Measures], subjects: Sequence[Subject]) -> list[Claim]:
-    """C1 to C3, one value a seed: what holds for every network at once.
+    """N1 to N3, one value a seed of the noise: what holds for every network at once.
 
     Args:
         found: By name.
@@ -335,13 +335,16 @@ def claims(found: Mapping[str, Measures], subjects: Sequence[Subject]) -> list[C
     high = np.max([_share_above(one) for one in found.values()], axis=0)
     off = np.max([np.abs(np.log2(one.sd_ratio)) for one in found.values()], axis=0)
     data = "; ".join(dict.fromkeys(subject.data for subject in subjects))
-    claim = partial(Claim, source="ours", data=data, schedule=f"{len(found)} embedded networks")
+    claim = partial(Claim, source="ours", data=data, schedule=f"the embedded networks {', '.join(found)}")
     passed = "every network passes noise of high spatial frequency less than noise of low: largest ratio of the two"
-    told = "linearized at the mean input, every network's noise is that measured, within a quarter: largest |log2|"
+    told = (
+        "linearized at the mean input, every network's noise is that measured, within a quarter: largest |log2| of the "
+        "ratio of both, as root mean variances over the image"
+    )
     return [
-        claim("C1", "every network gains PSNR on its own data: smallest gain", ours=tuple(gain), low=0.0, unit="dB"),
-        claim("C2", passed, ours=tuple(high), high=1.0),
-        claim("C3", told, ours=tuple(off), high=math.log2(1.25)),
+        claim("N1", "every network gains PSNR on its own data: smallest gain", ours=tuple(gain), low=0.0, unit="dB"),
+        claim("N2", passed, ours=tuple(high), high=1.0),
+        claim("N3", told, ours=tuple(off), high=math.log2(1.25)),
     ]
 
 

@@ -71,7 +71,7 @@ from .training import (
     training_images,
     vae_loss,
 )
-from .verdicts import claims, epochs_to, of_method, table, transfer_matrix
+from .verdicts import claims, epochs_to, of_method, table, training_table, transfer_matrix
 
 __all__ = [
     "AE",
@@ -148,6 +148,7 @@ __all__ = [
     "train_embedded",
     "train_logged",
     "training_images",
+    "training_table",
     "transfer_matrix",
     "tuned",
     "unclipped",

@@ -287,12 +287,17 @@ def _register(name: str, config: Config, net: Network) -> None:
         lambda net: denoise(net, examples),
         "RMS in images from 0 to 1",
         chapter="xray",
-        architecture=f"{_ARCHITECTURES[config.model]}, {describe(config)}",
+        architecture=architecture(config),
         config={k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k in fields},
         schedule=schedule(config),
         training_data=f"{embedded.XRAY_TRAIN.id}: 336 simulated patients, 4 views each",
         seed=config.seed,
     )
+
+
+def architecture(config: Config) -> str:
+    """The network, in words."""
+    return f"{_ARCHITECTURES[config.model]}, {describe(config)}"
 
 
 def describe(config: Config) -> str:
