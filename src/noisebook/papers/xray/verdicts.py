@@ -50,7 +50,9 @@ def training_table(spread: Rows) -> dict[str, list[object]]:
     pairs = {"training": known, "held-out": held}
     parts = {f"squared error × 10³, {on}": [1000 * v for v in values] for on, values in pairs.items()}
     parts["ratio"] = [b / a for a, b in zip(known, held, strict=True)]
-    shown = {head: [_numbers.with_spread(v.mean(), v.std(ddof=1), 1) for v in at] for head, at in parts.items()}
+    shown: dict[str, list[object]] = {
+        head: [_numbers.with_spread(v.mean(), v.std(ddof=1), 1) for v in at] for head, at in parts.items()
+    }
     return {"network": list(told.MODELS), **shown}
 
 
