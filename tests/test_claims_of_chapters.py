@@ -28,11 +28,11 @@ def read(listed: tuple[studies.Study, ...]) -> dict[str, studies.Arrays]:
 
 def measures() -> compare.Measures:
     """Some measures of a network."""
-    ones, images = np.ones(compare.SEEDS), np.ones((2, compare.SEEDS))
-    spectrum = np.ones((compare.SEEDS, 4))
+    ones, images = np.ones(compare.IMAGES), np.ones((2, compare.IMAGES))
+    spectrum = np.ones((compare.IMAGES, 4))
     known = {"psnr": images, "ssim": images, "rmse": images, "frequency": np.array([0.1, 0.2, 0.3, 0.4])}
     return compare.Measures(
-        **known, transfer=spectrum, contrast=1.0, edge_px=1.0, sd=ones, sd_ratio=ones, noise_kept=ones, shown={}
+        **known, transfer=spectrum, contrast=ones, edge_px=ones, sd=ones, sd_ratio=ones, noise_kept=ones, shown={}
     )
 
 
@@ -54,7 +54,7 @@ def claims() -> dict[str, list[Claim]]:
         "cyclegan": cyclegan.claims(**read(cyclegan.STUDIES)),
         "gap": gap.claims(read(gap.STUDIES)),
         "xray": xray.claims(**read(xray.STUDIES), initial=np.full(5, 2839.0), wrapped=wrapped),
-        "compare": compare.claims({one.name: measures() for one in listed}, listed),
+        "compare": compare.claims({name: measures() for name in listed}, listed),
     }
 
 
