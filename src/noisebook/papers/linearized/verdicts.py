@@ -84,7 +84,7 @@ def equivalent_realisations(found: Mapping[str, np.ndarray], study: Study) -> np
     """Realisations that Monte Carlo needs at least for the linear covariance image's accuracy, one number a region.
 
     The accuracy of Monte Carlo grows by 10 dB per tenfold; it is taken from the PSNR at the largest subset. Both PSNRs
-    hold the reference's own noise: numbers above the largest subset are too low, and a perfect image gets the sum of both.
+    hold the reference's own noise: what is above the largest subset is too low.
     """
     largest = study.config["subsets"][-1]
     return np.asarray(largest * 10 ** ((found["linear_psnr"] - found["psnr"][:, -1]) / 10))
@@ -239,7 +239,7 @@ def _accuracy(results: Results) -> list[Claim]:
         _claim(
             "i0",
             "L7",
-            "log2 of the network evaluations that Monte Carlo of equal accuracy takes at least, over the linear image's",
+            "log2 of the network evaluations that Monte Carlo takes at least for equal accuracy, over those of the linear image",
             cost,
             low=0.0,
             published="Monte Carlo of equal cost: 10 realisations",
