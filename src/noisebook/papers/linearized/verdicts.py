@@ -239,7 +239,7 @@ def _accuracy(results: Results) -> list[Claim]:
         _claim(
             "i0",
             "L7",
-            "log2 of the evaluations that Monte Carlo takes at least for equal accuracy, over those of the linear image",
+            "log2 of the evaluations that Monte Carlo takes at least for equal accuracy, over the linear image's",
             cost,
             low=0.0,
             published="Monte Carlo of equal cost: 10 realisations",
