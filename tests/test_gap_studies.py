@@ -223,7 +223,7 @@ def test_tables_show_what_the_claims_rest_on() -> None:
     assert chances["beta"] == ["1.1", "0.1"]
     assert chances["beyond that"] == ["0.19", "0"]  # without a spread where all seeds agree
     toy = tables.toy_table(rows["toy"])
-    assert toy["level / dB"] == ["-10"]
+    assert toy["level / dB"] == ["−10"]
     assert str(toy["RMS error"][0]).startswith("0.0500")
     steps = tables.step_table(rows["generation"])
     assert [len(column) for column in steps.values()] == [1] * 4

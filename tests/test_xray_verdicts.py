@@ -228,7 +228,7 @@ def test_the_table_has_means_and_deviations() -> None:
 def test_errors_on_training_images_stand_beside_the_others() -> None:
     """One row a network: both squared errors and their ratio."""
     found = xray.training_table(spread())
-    assert found["network"] == ["ae", "vae", "residual"]
+    assert found["network"] == ["autoencoder", "VAE", "residual"]
     known, held, ratio = ([float(str(cell).split("\u00a0")[0]) for cell in found[head]] for head in list(found)[1:])
     assert ratio == pytest.approx([1 / 0.97] * 3, abs=0.01)
     assert held == pytest.approx([known_one / 0.97 for known_one in known], rel=0.02)

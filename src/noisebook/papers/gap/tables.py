@@ -65,7 +65,7 @@ def dimmest_table(dimmest: Rows) -> Columns:
 
 def _by(rows: Rows, circumstance: str, title: str, heads: Mapping[str, str]) -> Columns:
     cases = np.unique(rows[circumstance])[::-1]
-    columns: Columns = {title: [f"{case:g}" for case in cases]}
+    columns: Columns = {title: [_numbers.number(float(case)) for case in cases]}
     for name, head in heads.items():
         values = [by_seed(rows, name, **{circumstance: case}) for case in cases]
         columns[head] = [_with_spread(one) for one in values]

@@ -13,7 +13,7 @@ from noisebook import _numbers
 
 from . import told
 from .long import METHODS
-from .verdicts import of_method
+from .verdicts import CODERS, of_method
 
 Rows = Mapping[str, np.ndarray]
 
@@ -36,7 +36,5 @@ def training_table(spread: Rows) -> dict[str, list[object]]:
     pairs = {"training": known, "held-out": held}
     parts = {f"squared error × 10³, {on}": [1000 * v for v in values] for on, values in pairs.items()}
     parts["ratio"] = [b / a for a, b in zip(known, held, strict=True)]
-    columns: dict[str, list[object]] = {"network": list(told.MODELS)}
-    return columns | {
-        head: [_numbers.with_spread(v.mean(), v.std(ddof=1), 1) for v in at] for head, at in parts.items()
-    }
+    columns: dict[str, list[object]] = {"network": [CODERS.get(net, net) for net in told.MODELS]}
+    return columns | {head: [_numbers.with_spread(v.mean(), v.std(ddof=1)) for v in at] for head, at in parts.items()}
