@@ -29,8 +29,8 @@ class Claim:
         high: Largest value that supports the claim.
         unit: Unit of ``ours``, ``low`` and ``high``.
         published: The published value, as text.
-        data: What it was measured on.
-        schedule: Width and training schedule of the network measured.
+        data: What it was measured on, whether that is simulated, and the precomputed study if one measured it.
+        schedule: Width and training schedule of every network that is measured or compared; see `against`.
         needs: What is missing to test the claim, such as a data set.
     """
 
