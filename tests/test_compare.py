@@ -92,7 +92,10 @@ def test_every_network_has_its_row_and_no_other(monkeypatch: pytest.MonkeyPatch)
     assert one.model(one.mean).shape == one.truth.shape
     absent = {name: entry for name, entry in known.items() if name != "xray-ae"}
     monkeypatch.setattr(_registry, "entries", lambda: absent)
-    assert compare.subjects(only=["xray-ae"]) == []
+    with pytest.raises(ValueError, match="got 'xray-ae'"):
+        compare.subjects(only=["xray-ae"])
+    monkeypatch.setattr(_registry, "entries", dict)
+    assert compare.subjects() == []
 
 
 def test_too_little_is_refused() -> None:
@@ -123,3 +126,20 @@ def test_noise_is_what_differs_from_the_mean() -> None:
     images = one.draw(64, torch.Generator().manual_seed(0))[:, 0].double().numpy()
     power = compare.noise_spectrum(images)[1]
     np.testing.assert_allclose(power, 0.25, rtol=0.15)
+
+
+def test_a_network_that_is_not_compared_is_refused() -> None:
+    """A mistyped id is refused with the nearest one, one that is in the registry but not compared too."""
+    with pytest.raises(ValueError, match=r"networks: expected one of .*, got 'xray-aee'\. Did you mean 'xray-ae'"):
+        compare.subjects(only=["xray-ae", "xray-aee"])
+    with pytest.raises(ValueError, match=r"networks: expected one of .*, got 'linearized-quarter'"):
+        compare.subjects(only=["linearized-quarter"])
+
+
+@pytest.mark.parametrize("seed", [-1, 500])
+def test_a_seed_without_a_radiograph_is_refused(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    """The seed chooses the test radiograph: it is refused by its name where there is none."""
+    monkeypatch.setattr(compare.embedded, "embedded_xray", lambda recipe: None)
+    monkeypatch.setattr(compare.xray, "radiographs", lambda *_: torch.zeros(160, 1, 64, 64, dtype=torch.uint8))
+    with pytest.raises(ValueError, match=f"seed: expected 0 to 159, .*, got {seed}"):
+        compare.subjects(seed, ["xray-ae"])

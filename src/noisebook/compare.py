@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from noisebook import _registry, datasets, embedded, metrics
-from noisebook._checks import check_positive, error
+from noisebook._checks import check_one_of, check_positive, error
 from noisebook.claims import Claim
 from noisebook.jacobian import Covariance, Jacobian, diagonal, noise_map, white
 from noisebook.papers import cyclegan, gap, linearized, regularity, xray
@@ -130,9 +130,14 @@ def subjects(seed: int = 0, only: Sequence[str] = ()) -> list[Subject]:
     Args:
         seed: Of what is drawn once: tissues, and which patient.
         only: Registry ids; all if empty.
+
+    Raises:
+        ValueError: If an id is of no network that is compared; the nearest one is named.
     """
-    known = _registry.entries()
-    return [make(name, seed) for name, make in MAKERS.items() if name in known and (not only or name in only)]
+    known = [name for name in MAKERS if name in _registry.entries()]
+    for name in only:
+        check_one_of("networks", name, known)
+    return [MAKERS[name](name, seed) for name in known if not only or name in only]
 
 
 def _edge(seed: int) -> tuple[np.ndarray, int, int]:
@@ -205,7 +210,10 @@ def _photons(name: str, seed: int) -> Subject:
 
 def _radiograph(name: str, seed: int) -> Subject:
     root = embedded.embedded_xray(embedded.XRAY_TEST)
-    truth = xray.unit(xray.radiographs(root, "test", 64)[[seed]])
+    images = xray.radiographs(root, "test", 64)
+    if not 0 <= seed < len(images):
+        raise error("seed", f"0 to {len(images) - 1}, for it chooses the radiograph", seed)
+    truth = xray.unit(images[[seed]])
     net = xray.load(name)
     model = net if name == "xray-residual" else nn.Sequential(net, nn.Sigmoid())  # the others give logits
     return _white(name, "simulated radiograph, white noise", "grey value", model, truth, xray.sigma("medium") / 255)

@@ -16,7 +16,7 @@ from typing import Any
 
 import noisebook
 from noisebook import _paths
-from noisebook._checks import error
+from noisebook._checks import check_device, error
 
 PACKAGES = (
     "numpy",
@@ -92,8 +92,9 @@ def stamp(seed: int, device: str, data: str, weights: str, parameters: dict[str,
         The stamp, parameters sorted by name.
 
     Raises:
-        ValueError: A parameter that JSON cannot hold.
+        ValueError: A parameter that JSON cannot hold; a device that is no such word, or is not there.
     """
+    check_device(device)
     kept = {name: _without_folder(value) for name, value in sorted(parameters.items()) if name != "out"}
     try:
         json.dumps(kept, allow_nan=False)
