@@ -91,7 +91,7 @@ def _kernel_of_this_interpreter(sockets: Path) -> type:
     if "NOISEBOOK_CACHE" in os.environ:
         variables["NOISEBOOK_CACHE"] = str(_paths.cache())  # absolute: the kernel runs in another folder
     spec = KernelSpec(resource_dir=RESOURCES, **(get_kernel_dict() | {"env": variables}))
-    spec.argv = [sys.executable, *spec.argv[1:]]
+    spec.argv = [sys.executable, *spec.argv[1:], "--log-level=CRITICAL"]  # what it would log, the notebook has
 
     class ThisInterpreter(AsyncKernelManager):
         """Starts the interpreter that runs this program."""
