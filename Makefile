@@ -1,4 +1,4 @@
-# The front door. `make help` lists what there is; it needs Python 3.11 to 3.13, make and a C library, nothing else.
+# The front door. `make help` lists what there is; it needs Python 3.11 to 3.13 and make, nothing else.
 # PYTHON names the interpreter that .venv is made with; PIP_ARGS goes to pip, for example to name an index of CPU
 # builds of torch.
 

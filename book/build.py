@@ -23,6 +23,7 @@ from chapter_pages import chapter_files, thumbnail
 from inserts import Inserts, modules
 
 from noisebook._checks import error
+from noisebook._console import refusals
 
 ROOT = Path(__file__).resolve().parents[1]
 INDEX = """<!DOCTYPE html>
@@ -59,11 +60,13 @@ def chapters_in(toc: dict[str, Any]) -> list[str]:
 
 
 def contents(root: Path, results: Path) -> dict[str, bytes]:
-    """What belongs into the stage: path there to bytes. Raises for a notebook that did not end well."""
+    """What belongs into the stage: path there to bytes. Raises for a chapter whose run is not whole and the book's."""
     toc = (root / "_toc.yml").read_bytes()
     names = chapters_in(yaml.safe_load(toc))
     config = effective_config(yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8")), repository(root))
     files = {"_toc.yml": toc, "_config.yml": yaml.safe_dump(config, sort_keys=False).encode()}
+    for name in names:  # first, since every page takes its numbers from these runs
+        files |= chapter_files(results, name)
     inserts = Inserts(root, results, names)
     for page in sorted((root / "book").glob("*.md")):
         files[f"book/{page.name}"] = inserts.expand(page.read_text(encoding="utf-8")).encode()
@@ -73,8 +76,6 @@ def contents(root: Path, results: Path) -> dict[str, bytes]:
         files |= {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.glob(pattern))}
     files |= {f"_static/{path.name}": path.read_bytes() for path in sorted((root / "book/static").iterdir())}
     files |= {"_extra/index.html": INDEX.encode(), "book/images/claims.svg": inserts.ledger.badge().encode()}
-    for name in names:
-        files |= chapter_files(results, name)
     for name, shown in inserts.shown().items():
         figure = f"_extra/notebooks/{name}/figures/{shown['figure']}.png"
         if figure not in files:
@@ -131,7 +132,8 @@ def main(argv: list[str] | None = None, root: Path = ROOT) -> None:
     ):
         parser.add_argument(f"--{name}", type=Path, default=root / default, help=f"{what} (default: {default})")
     options = parser.parse_args(argv)
-    changed = sync(contents(root, options.results), options.stage)
+    with refusals():
+        changed = sync(contents(root, options.results), options.stage)
     print(f"{len(changed)} staged files changed", flush=True)
     print(render(options.stage, options.out).resolve())
 

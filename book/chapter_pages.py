@@ -10,8 +10,7 @@ from typing import Any
 
 from origins import Origins
 
-from noisebook import _notebook, chapters
-from noisebook._checks import error
+from noisebook import _notebook
 
 RUN_FILES = ("run.json", "run.log")  # what the runner writes for itself; they hold the run's clock
 PICTURE = re.compile(r"!\[[^]]*\]\(([^)]+\.png)\)")
@@ -20,11 +19,9 @@ WIDTH = 520  # pixels of a picture on the first page
 
 
 def chapter_files(results: Path, name: str) -> dict[str, bytes]:
-    """What the book has of one chapter: path in the stage to bytes. Raises unless its run is whole."""
+    """What the book has of one chapter: path in the stage to bytes. Raises unless its run is whole and the book's."""
+    _notebook.book_run(results, name)
     notebook = results / f"{name}.ipynb"
-    if not notebook.is_file():
-        raise error(f"chapter {name}", f"an executed notebook {notebook}", "none", f"Run: noisebook run {name}")
-    chapters.gate(notebook)
     written = sorted(path for path in (results / name).rglob("*") if path.is_file() and path.name not in RUN_FILES)
     files = {f"_extra/notebooks/{path.relative_to(results)}": path.read_bytes() for path in written}
     content = page(_notebook.read(notebook), name, Origins(results / name))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from ledger import Ledger, head, row
 from status import Status
 
 import noisebook
-from noisebook import claims, embedded, weights
+from noisebook import _notebook, claims, embedded, weights
 from noisebook._checks import error, nearest
 from noisebook.papers import cyclegan, gap, linearized, regularity
 
@@ -112,10 +111,7 @@ class Inserts:
         return {name: self.about[name]["picture"] for name in self.names if "picture" in self.about[name]}
 
     def ct_data(self) -> str:
-        path = self.results / "linearized" / "results.json"
-        stamp = json.loads(path.read_text(encoding="utf-8")).get("provenance", {}) if path.is_file() else {}
-        if "data" not in stamp:
-            raise error("data of linearized", f"its provenance in {path}", "none", "Run: noisebook run linearized")
+        stamp = _notebook.stamp(self.results / "linearized")
         recipes = (embedded.TEST, embedded.TRAIN)
         rows = {
             "identity": [f"`{r.id}`" for r in recipes],

@@ -1,11 +1,13 @@
 """Chapters: what they depend on, how they run, and that nothing unfinished passes the gate."""
 
+import hashlib
 import json
 import re
+import shutil
 import tempfile
 
 import pytest
-from tiny_notebook import WRITE, cell, install, tiny
+from tiny_notebook import WRITE, cell, install, reseal, tiny
 
 from noisebook import _kernel, _notebook, _paths, _registry, chapters
 
@@ -124,6 +126,7 @@ def test_a_whole_run_passes_the_gate(done):
     assert json.loads((done / "tiny" / "claims.json").read_text()) == {"seed": 3, "rate": 0.25}
     mark = json.loads((done / "tiny" / "run.json").read_text())
     assert mark["parameters"] == {"rate": 0.25, "seed": 3}
+    assert mark["sealed"] == {"claims.json": hashlib.sha256((done / "tiny" / "claims.json").read_bytes()).hexdigest()}
     assert (done / "tiny" / "run.log").read_text().startswith("seconds: ")
     assert not list(done.glob("*partial*"))
 
@@ -134,6 +137,25 @@ def test_an_executed_notebook_holds_no_clock_and_no_path(done):
     assert str(done) not in text
     assert not re.search(r"start_time|duration|\d\d:\d\d:\d\d|iopub", text)
     assert '"injected-parameters"' in text
+
+
+def test_progress_bars_are_not_stored():
+    """What a bar wrote, whole, in parts or wiped out, is dropped; warnings and what was printed stay."""
+
+    def stream(name, text):
+        return {"output_type": "stream", "name": name, "text": text}
+
+    bars = [
+        "\rsimulating:   0%|          | 0/2 [00:00<?, ?it/s]",
+        "\rsimulating: 100%|███| 2/2 [00:01<00:00,  1.9it/s]",
+        "\n",
+    ]
+    wiped, warning = "\repoch 1/2:  50%|█| 1/2 [00:01<00:01, 1.0s/it]\r          \r", "x.py:3: UserWarning: odd [3]\n"
+    said = [stream("stdout", "50 [it/s]\n"), {"output_type": "display_data", "data": {}, "metadata": {}}]
+    executed = tiny(WRITE)
+    executed["cells"][2]["outputs"] = [*(stream("stderr", t) for t in (*bars, wiped + warning, "".join(bars))), *said]
+    outputs = _notebook.tidy(executed, {})["cells"][2]["outputs"]
+    assert outputs == [stream("stderr", warning), *said]
 
 
 def test_a_second_run_gives_the_same_bytes_and_removes_what_was_there(book):
@@ -206,23 +228,26 @@ def _copy(done, folder, change):
     content = json.loads((done / "tiny.ipynb").read_text())
     change(content)
     (folder / "tiny").mkdir()
-    for name in ("run.json", "run.log"):
+    for name in ("run.json", "run.log", "claims.json"):
         (folder / "tiny" / name).write_bytes((done / "tiny" / name).read_bytes())
     (folder / "tiny.ipynb").write_text(json.dumps(content))
     return folder / "tiny.ipynb"
 
 
 def _error(content):
-    output = {"output_type": "error", "ename": "KeyError", "evalue": "x", "traceback": []}
+    output = {"output_type": "error", "ename": "KeyError", "evalue": "x\n  y", "traceback": []}
     content["cells"][-1]["outputs"] = [output]
 
 
 GATED = {
     "unexecuted": (lambda c: c["cells"][-1].update(execution_count=None), "cell 4 was not executed"),
-    "error": (_error, r"cell 4 failed \(KeyError: x\)"),
+    "error": (_error, r"cell 4 failed \(KeyError: x y\). Remove .* run: make book"),
     "exception": (lambda c: c["metadata"]["papermill"].update(exception=True), "papermill recorded an exception"),
-    "changed": (lambda c: c["cells"][-1].update(source="print(1)"), "another content than the run that was marked"),
-    "output": (lambda c: c["cells"][-1].update(outputs=[]), "another content than the run that was marked"),
+    "changed": (
+        lambda c: c["cells"][-1].update(source="print(1)"),
+        r"tiny.ipynb: expected what its run left, got another",
+    ),
+    "output": (lambda c: c["cells"][-1].update(outputs=[]), r"tiny.ipynb: expected what its run left, got another"),
 }
 
 
@@ -237,7 +262,38 @@ def test_the_gate_asks_for_the_mark(done, tmp_path):
     """A notebook that looks whole but was not marked by a run is refused, with the command that makes one."""
     notebook = _copy(done, tmp_path, lambda content: None)
     (tmp_path / "tiny" / "run.json").unlink()
-    with pytest.raises(ValueError, match=r"no mark of completion.*Run again: noisebook run tiny"):
+    with pytest.raises(
+        ValueError, match=r"run.json: expected the mark of a whole run, got none.*Remove .*tiny and run: make"
+    ):
+        chapters.gate(notebook)
+
+
+@pytest.mark.parametrize("name", ["claims.json", "results.json"])
+@pytest.mark.parametrize("content", [None, "{}"], ids=["removed", "edited"])
+def test_the_gate_asks_for_what_was_measured(done, tmp_path, name, content):
+    """Claims and results that were edited, removed or put there after the run are refused by their name."""
+    notebook = tmp_path / "tiny.ipynb"
+    notebook.write_bytes((done / "tiny.ipynb").read_bytes())
+    shutil.copytree(done / "tiny", notebook.with_suffix(""))
+    (tmp_path / "tiny" / "results.json").write_text('{"values": {}}')
+    reseal(tmp_path / "tiny")
+    chapters.gate(notebook)
+    (tmp_path / "tiny" / name).unlink()
+    if content:
+        (tmp_path / "tiny" / name).write_text(content)
+    with pytest.raises(
+        ValueError, match=rf"tiny/{name}: expected what its run left, got {'another' if content else 'no'}"
+    ):
+        chapters.gate(notebook)
+
+
+def test_the_gate_refuses_what_a_run_did_not_write(done, tmp_path):
+    """Results that were put beside a run that wrote none are refused."""
+    notebook = tmp_path / "tiny.ipynb"
+    notebook.write_bytes((done / "tiny.ipynb").read_bytes())
+    shutil.copytree(done / "tiny", notebook.with_suffix(""))
+    (tmp_path / "tiny" / "results.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"results.json: expected what its run left, got another content"):
         chapters.gate(notebook)
 
 

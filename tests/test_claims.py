@@ -33,16 +33,16 @@ def test_mean_and_standard_error_are_the_usual_ones() -> None:
         ((1e-12,), {"high": 1e-8}, "holds"),
         ((1e-7,), {"high": 1e-8}, "fails"),
         ((1e-8,), {"high": 1e-8}, "holds"),
-        ((1.0, 1.2, 1.4), {"low": 1.0}, "undecided"),  # 1.2 - 2 x 0.115 < 1
+        ((1.0, 1.2, 1.4), {"low": 0.8}, "undecided"),  # 1.2 - 4.30 x 0.115 < 0.8 < 1.2 - 2 x 0.115
         ((1.0, 1.2, 1.4), {"high": 1.0}, "undecided"),
-        ((1.0, 1.2, 1.4), {"low": 1.5}, "fails"),
-        ((1.3, 1.4, 1.5), {"low": 1.0}, "holds"),
+        ((1.0, 1.2, 1.4), {"low": 1.8}, "fails"),
+        ((1.3, 1.4, 1.5), {"low": 1.1}, "holds"),
         ((1.3, 1.4, 1.5), {"low": 1.0, "high": 1.5}, "undecided"),
         ((5.0,), {}, "holds"),
     ],
 )
 def test_a_verdict_is_that_of_the_whole_interval(ours: tuple[float, ...], bounds: dict, verdict: str) -> None:
-    """Mean plus and minus two standard errors: all within the bounds holds, all beyond fails, both is undecided."""
+    """The 95 % interval by Student's t: all within the bounds holds, all beyond fails, both is undecided."""
     assert claim(*ours, **bounds).verdict == verdict
 
 
@@ -136,6 +136,27 @@ def test_the_table_says_what_was_measured_with_what() -> None:
     assert table.endswith("\n\nL1, L2: chests; 40 epochs.\n\nL10: heads.\n")
 
 
+def test_counts_are_written_with_all_digits() -> None:
+    """Measured values and bounds of what was counted lose no digit; where one value is not whole, three are enough."""
+    counted = claim(1958497, low=1958497, high=2e6)
+    assert (claims.measured(counted), claims.support(counted)) == ("1,958,497", "1,958,497 to 2,000,000")
+    twice = claim(1958497, 1958497, low=1958496.5)
+    assert claims.measured(twice).startswith("1,958,497\u00a0±\u00a00")
+    assert claims.support(twice) == "≥ 1.96\u00a0×\u00a010⁶"
+    assert claims.support(claim(1958497.5, low=1958497)) == "≥ 1.96\u00a0×\u00a010⁶"
+
+
+def test_compared_networks_are_told_once_where_they_agree() -> None:
+    """What two schedules share stands once; those that are divided otherwise stand in full, equal ones once."""
+    first, second = "8 channels, decay 0 (1, 2); MSE, Adam", "8 channels, decay 1 (3, 2); MSE, Adam"
+    assert claims.against(first, second) == "8 channels, decay 0 (1, 2) against decay 1 (3, 2); MSE, Adam"
+    assert (
+        claims.against(first, "L1, here; SGD") == "8 channels, decay 0 (1, 2) against L1, here; MSE, Adam against SGD"
+    )
+    assert claims.against(first, "L1", first) == f"{first}; against: L1"
+    assert claims.against(first) == claims.against(first, first) == first
+
+
 def test_totals_count_every_claim_once() -> None:
     """Totals add up to the number of claims, by verdict."""
     some = [
@@ -163,5 +184,5 @@ def test_what_failed_is_listed_with_what_was_needed() -> None:
     told = claims.failures([unsure, bad]).replace("\u00a0", " ").splitlines()
     assert told[0].startswith("- **T2**")
     assert told[1:4:2] == ["", ""]
-    assert told[2].startswith("Undecided, since the mean plus and minus two standard errors")
+    assert told[2].startswith("Undecided, since the mean's 95 % interval")
     assert told[4] == "- **T4**: four is small: 0.967 ± 0.088 (n = 3) where ≤ 1 was needed"

@@ -160,7 +160,7 @@ def test_differences_stand_below_their_images() -> None:
 
 
 def test_curves_are_means_over_seeds() -> None:
-    """Losses stand beside their balance, spectra beside both doses, discriminators alone by step."""
+    """Losses stand beside their balance, spectra beside both doses, discriminators alone by step, all with bars."""
     lines = cyclegan.losses(study())
     assert [line.label for line in lines] == ["generators", "balance, 0.25", "discriminators, sum", "balance, 0.5"]
     assert lines[0].y == pytest.approx([0.26] * 4)
@@ -170,6 +170,13 @@ def test_curves_are_means_over_seeds() -> None:
     alone = cyclegan.told_apart(published()["critics"], 50)
     assert [line.x.tolist() for line in alone] == [[50, 100]] * 2
     assert [float(line.y[-1]) for line in alone] == [0.53, 0.3]
+    rows, gan = study(), study()["kind"] == cyclegan.UNPAIRED
+    for name, drawn in {"adversarial": cyclegan.losses, "power": cyclegan.spectra}.items():
+        rows[name][gan] += np.array([-1.0, 0.0, 1.0])[:, None]
+        of_seeds = next(line for line in drawn(rows) if line.spread is not None)
+        assert of_seeds.spread == pytest.approx(np.ones_like(of_seeds.y))
+    critics = {"seed": np.array([0, 1, 0, 1]), "kind": np.repeat([0, 1], 2), "loss": np.array([[0.1, 0.5, 0.3, 0.3]]).T}
+    assert cyclegan.told_apart(critics, 50)[0].spread == pytest.approx([0.4 / 2**0.5])
 
 
 def test_both_choices_of_an_epoch_stand_side_by_side() -> None:

@@ -286,3 +286,15 @@ def test_the_citation_names_the_version():
     source = (ROOT / "src" / "noisebook" / "__init__.py").read_text(encoding="utf-8")
     assert f'__version__ = "{citation["version"]}"' in source
     assert {"cff-version", "message", "title", "authors", "license"} <= set(citation)
+
+
+def test_the_citation_names_every_work_and_the_book_as_its_page_does():
+    """The page on citing has CITATION.cff's title and version; its references are the chapters' works."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    page = (ROOT / "book" / "cite.md").read_text(encoding="utf-8")
+    assert f"{{{citation['title']}}}" in page
+    assert f"version {citation['version']};" in page
+    keys = re.findall(r"{cite:t}`(\w+)`", (ROOT / "book" / "chapters.yml").read_text(encoding="utf-8"))
+    entries = (ROOT / "book" / "references.bib").read_text(encoding="utf-8")
+    titles = [re.search(rf"{key},.*?title += {{(.*?)}},\n", entries, re.DOTALL)[1] for key in keys]
+    assert sorted(ref["title"] for ref in citation["references"]) == sorted(re.sub("[{}]", "", t) for t in titles)

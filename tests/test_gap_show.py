@@ -107,12 +107,12 @@ def test_photons_accumulate() -> None:
 
 
 def test_curves_are_means_over_seeds() -> None:
-    """Mean and standard deviation at each place, of the rows that are asked for."""
-    rows = {"x": np.array([0, 0, 1, 1, 0]), "y": np.array([1.0, 3, 5, 5, 9]), "k": np.array([1, 1, 1, 1, 2])}
+    """Mean and standard deviation of a sample at each place, of the rows asked for; a single value has no spread."""
+    rows = {"x": np.array([0, 0, 1, 2, 2, 0]), "y": np.array([1.0, 3, 7, 5, 5, 9]), "k": np.array([1, 1, 1, 1, 1, 2])}
     (line,) = gap.curves(rows, {"y": "name"}, "x", k=1)
-    assert (line.x.tolist(), line.y.tolist(), line.label) == ([0, 1], [2, 5], "name")
+    assert (line.x.tolist(), line.y.tolist(), line.label) == ([0, 1, 2], [2, 7, 5], "name")
     assert line.spread is not None
-    assert line.spread.tolist() == [1, 0]
+    assert line.spread.tolist() == [2**0.5, 0, 0]
 
 
 def test_a_row_that_differs_is_told() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from noisebook import claims as house
 from noisebook import studies
 from noisebook.claims import Claim
-from noisebook.papers.gap import long, measure, verdicts
+from noisebook.papers.gap import long, measure, tables, verdicts
 from noisebook.papers.gap import training as gap
 from noisebook.papers.gap.network import UNet
 from noisebook.papers.gap.toy import ExactPredictor, toy_prior
@@ -166,6 +166,7 @@ def made_up(good: bool) -> dict[str, verdicts.Rows]:
         | {"fixed_places": around(0 if good else 0.2), "drawn_places": around(0 if good else 0.2)},
         "toy": {
             "net_seed": seeds,
+            "net_level_db": np.full(3, -10.0),
             "net_largest": around(0.1 if good else 1),
             "net_excess": around(0.001 if good else 1),
             "net_rms": around(0.05 if good else 1),
@@ -176,7 +177,12 @@ def made_up(good: bool) -> dict[str, verdicts.Rows]:
         "levels": {"seed": wide, "level_db": 6 * two} | psnr | {"gap": np.full(6, 8.0 if good else 4.0)},
         "diversity": {"seed": np.repeat(seeds, 4), "level_db": np.tile([0, 0, 5, 5], 3), "number": np.tile([1, 16], 6)}
         | {"error": np.tile([1, 0.3] if good else [1, 1.1], 6), "spread": np.tile([2, 2, 2 - sign, 2 - sign], 3)},
-        "generation": {"steps": around(1 if good else 2), "expected_steps": np.ones(3)}
+        "generation": {
+            "beta": np.full(3, 0.1),
+            "seed": seeds,
+            "steps": around(1 if good else 2),
+            "expected_steps": np.ones(3),
+        }
         | {"mean_ratio": around(1.02 if good else 3), "power": np.full((3, 8), 1.1 if good else 4.0)}
         | {"real_power": np.ones((3, 8)), "small": around(0.5), "real_small": around(0.5 if good else 0.1)},
         "law": {"seed": np.zeros(900), "law": kinds} | law,
@@ -193,6 +199,43 @@ def test_verdicts_follow_the_arrays(good: bool, verdict: str) -> None:
         claim.id: verdict for claim in claims if claim.id != "G13"
     }
     assert claims[-1].verdict == "not tested (needs FFHQ-256)"
+
+
+def test_claims_name_what_they_were_measured_on() -> None:
+    """Every claim says simulated and names its study; its schedule has the nets compared, or says that none is."""
+    found = {claim.id: claim for claim in verdicts.claims(made_up(True)) if not claim.needs}
+    assert all("simulated" in claim.data for claim in found.values())
+    assert all("precomputed study " in claim.data for claim in found.values())
+    how = {name: claim.schedule for name, claim in found.items()}
+    assert {name for name, text in how.items() if text == verdicts.EXACT} == {"G5a", "G8a", "G8b"}
+    assert {name for name, text in how.items() if text == "no network"} == {"G1a", "G1b", "G1c", "G1d", "G1e", "G2a"}
+    assert "photon loss against supervised mse loss" in how["G3"]
+    assert "3-D residual U-Net against 2-D residual U-Net" in how["G11a"]
+    assert "20,000 steps" in how["G12"]
+    assert all("trained once" in text for name, text in how.items() if name[:2] in ("G3", "G4", "G6", "G7", "G9"))
+    assert len(found["G9b"].ours) == len(found["G9a"].ours) == 1
+
+
+def test_tables_show_what_the_claims_rest_on() -> None:
+    """Distances and steps by beta, p-values by seed, and what the dimmest training ended with."""
+    rows = made_up(True)
+    chances = tables.chance_table(rows["toy"])
+    assert chances["beta"] == ["1.1", "0.1"]
+    assert chances["beyond that"] == ["0.19", "0"]  # without a spread where all seeds agree
+    toy = tables.toy_table(rows["toy"])
+    assert toy["level / dB"] == ["-10"]
+    assert str(toy["RMS error"][0]).startswith("0.0500")
+    steps = tables.step_table(rows["generation"])
+    assert [len(column) for column in steps.values()] == [1] * 4
+    assert str(steps["steps / formula"][0]).startswith("1.0000")
+    law = tables.law_table(rows["law"])
+    assert [float(str(p).split("\u00a0")[0]) > 0.01 for p in law["p, seed 0"][:1]] == [True]
+    assert "10⁻" in str(law["p, seed 0"][1])
+    assert tables.dimmest_table({"steps": np.array([20_000]), "finite": np.array([1.0])}) == {
+        "photons per pixel": ["0.001"],
+        "steps": [20_000],
+        "finite weights / %": ["100"],
+    }
 
 
 def test_levels_that_tell_nothing_are_left_out() -> None:

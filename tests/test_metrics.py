@@ -236,69 +236,6 @@ def test_high_frequencies_are_kept_whatever_the_noise() -> None:
         metrics.high_frequency_kept(reference, reference[:1])
 
 
-def test_laguerre_gauss_channels_are_orthonormal() -> None:
-    """On a large, fine patch the channels have unit energy and no overlap; channel 0 is a Gaussian."""
-    channels = metrics.laguerre_gauss(81, 16, 6)
-    flat = channels.reshape(6, -1)
-    np.testing.assert_allclose(flat @ flat.T, np.eye(6), atol=1e-6)
-    assert channels[0, 40, 40] == pytest.approx(math.sqrt(2) / 16)
-    assert channels[0, 40, 48] / channels[0, 40, 40] == pytest.approx(math.exp(-math.pi / 4))
-    with pytest.raises(ValueError, match="width: expected a number above zero"):
-        metrics.laguerre_gauss(9, 0, 3)
-
-
-def gaussian_task(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, float]:
-    """A Gaussian of height 0.5 and sd 3 in white noise of sd 1, and the d' of the ideal observer."""
-    axis = np.arange(33) - 16
-    signal = 0.5 * np.exp(-(axis[:, None] ** 2 + axis**2) / 18)
-    noise = np.random.default_rng(seed).normal(size=(2 * count, 33, 33))
-    return noise[:count], noise[count:] + signal, 0.5 * 3 * math.sqrt(math.pi)
-
-
-def test_the_observer_reaches_the_analytic_detectability() -> None:
-    """For a Gaussian signal in white noise d' is height times sd times the root of pi: the ideal, within 3 %."""
-    absent, present, ideal = gaussian_task(4000)
-    for channels in (metrics.laguerre_gauss(33, 3 * math.sqrt(2 * math.pi), 6), metrics.laguerre_gauss(33, 12, 10)):
-        assert metrics.detectability(absent, present, channels) == pytest.approx(ideal, rel=0.03)
-
-
-def test_few_images_do_not_raise_the_detectability() -> None:
-    """The mean of d'² over draws of 30 images is the analytic one within 5 %, and noise alone has about none."""
-    channels = metrics.laguerre_gauss(33, 3 * math.sqrt(2 * math.pi), 6)
-    tasks = [gaussian_task(15, seed) for seed in range(300)]
-    found = np.mean([metrics.detectability(a, p, channels) ** 2 for a, p, _ in tasks])
-    assert found == pytest.approx(tasks[0][2] ** 2, rel=0.05)
-    noise = gaussian_task(2000)[0]
-    assert metrics.detectability(noise[:1000], noise[1000:], channels) < 0.15
-
-
-def test_detectability_sees_what_is_lost_not_what_is_scaled() -> None:
-    """Any gain and offset leave d' as it is; a blur to a mean over the patch removes it."""
-    absent, present, _ = gaussian_task(200)
-    channels = metrics.laguerre_gauss(33, 9, 4)
-    plain = metrics.detectability(absent, present, channels)
-    assert metrics.detectability(3 * absent + 1, 3 * present + 1, channels) == pytest.approx(plain)
-    assert metrics.detectability(absent, present * 0 + absent, channels) < 0.5 * plain
-
-
-@pytest.mark.parametrize(
-    ("absent", "present", "channels", "message"),
-    [
-        (np.zeros((9, 5, 5)), np.zeros((9, 5, 4)), np.ones((1, 5, 5)), "present: expected shape"),
-        (np.zeros((1, 5, 5)), np.zeros((9, 5, 5)), np.ones((1, 5, 5)), "absent: expected at least 2 images"),
-        (np.zeros((4, 5, 5)), np.zeros((4, 5, 5)), np.ones((5, 5, 5)), "more than 8 for 5 channels, got 8"),
-        (np.zeros((9, 5, 5)), np.zeros((9, 5, 5)), np.ones((1, 5, 5)), "linearly independent outputs"),
-        (np.full((9, 5, 5), np.nan), np.zeros((9, 5, 5)), np.ones((1, 5, 5)), "absent: expected finite"),
-    ],
-)
-def test_an_observer_without_enough_to_see_is_refused(
-    absent: np.ndarray, present: np.ndarray, channels: np.ndarray, message: str
-) -> None:
-    """Other shapes, too few images, and channels that all say the same have no d'."""
-    with pytest.raises(ValueError, match=message):
-        metrics.detectability(absent, present, channels)
-
-
 def test_the_spectrum_kept_is_the_gain_of_each_band() -> None:
     """Of a slow and a fast wave each band holds its own factor, whatever noise is added; empty bands are refused."""
     x = np.arange(64)[None, None, :].repeat(64, 1)

@@ -58,6 +58,8 @@ def problems(content: dict) -> list[str]:
     for number, one in enumerate(cells, 1):
         if one["cell_type"] == "code":
             found += [f"cell {number}: {problem}" for problem in [*stored(one), *own_code(one), *figure(one, said)]]
+        elif re.search(r"\\\\[A-Za-z]", mathematics(_notebook.text(one))):
+            found.append(f"cell {number}: mathematics with a doubled backslash before a letter, which breaks a line")
         said = one["cell_type"] == "markdown" or (said and not draws(one))
     return found + overwritten(code)
 
@@ -153,6 +155,12 @@ def overwritten(code: list[dict]) -> list[str]:
                 looped -= own
             assigned |= own
     return found
+
+
+def mathematics(text: str) -> str:
+    """What stands between dollars in Markdown, spans of code left out."""
+    prose = re.sub(r"(?<!`)`[^`]+`(?!`)", "", text)
+    return "\n".join(re.findall(r"\$\$.*?\$\$|\$[^$]+\$", prose, re.DOTALL))
 
 
 def draws(one: dict) -> bool:
@@ -268,6 +276,7 @@ BROKEN = {
     "no origin": (lambda c: c["cells"][9]["metadata"].pop("origins"), "cell 10: a figure without what it is made of"),
     "no sentence": (lambda c: c["cells"][10].update(cell("y = 1")), "cell 12: a figure without text"),
     "order": (lambda c: _replace(c, 4, "### Claims"), "no heading on data"),
+    "doubled": (lambda c: _swap(c, 0, "## Method", r"$a \\beta$"), "cell 1: mathematics with a doubled backslash"),
     "swapped": (lambda c: (_replace(c, 4, "### Network"), _replace(c, 6, "### Data")), "headings not in the order"),
 }
 
@@ -313,6 +322,22 @@ def test_colab_gets_the_newest_wheel_under_a_name_that_pip_takes(monkeypatch, tm
     ((*_, source),) = _open_in_colab(monkeypatch, colab=True, installed=False)
     assert source == Path("noisebook-1.0-py3-none-any.whl")
     assert source.read_text() == names[0]
+
+
+def test_new_lines_in_mathematics_are_fine():
+    """A doubled backslash at a line's end is one, and in code it is the code's."""
+    assert not re.search(r"\\\\[A-Za-z]", mathematics("$$a \\\\\n &+ \\beta$$ and `r'$\\\\beta$'` and $\\ln 2$"))
+    assert mathematics("```{dropdown} S\n$a$ `$b$` $$c\nd$$\n```") == "$a$\n$$c\nd$$"
+
+
+def test_every_term_of_the_glossary_is_needed():
+    """A chapter, another page or another entry links to each term."""
+    entries = re.search(r"^```{glossary}\n(.*?)^```", (ROOT / "book/glossary.md").read_text("utf-8"), re.M | re.DOTALL)
+    terms = [line for line in entries[1].splitlines() if line and not line.startswith(" ")]
+    texts = [entries[1], *(path.read_text("utf-8") for path in [*NOTEBOOKS, *(ROOT / "book").glob("*.md")])]
+    linked = {link.lower() for text in texts for link in re.findall(r"{term}`(?:[^`<]*<)?([^`<>]+)>?`", text)}
+    assert len(terms) > 40
+    assert [term for term in terms if term.lower() not in linked] == []
 
 
 @pytest.mark.parametrize(("colab", "installed"), [(True, True), (False, False), (False, True)])

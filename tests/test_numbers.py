@@ -37,11 +37,21 @@ def test_a_number(value: float, text: str) -> None:
         (5.16e-16, 1.2e-17, "(5.16 ± 0.12) × 10⁻¹⁶"),
         (9.87e-5, 1.2e-4, "(1.0 ± 1.2) × 10⁻⁴"),
         (2.0, 0.0, "2 ± 0"),
+        (1958497.0, 0.0, "1,958,497 ± 0"),
     ],
 )
 def test_a_mean_has_the_decimals_of_its_spread(mean: float, spread: float, text: str) -> None:
     """Two digits of the spread, the mean to the same place; a power of ten is common to both."""
     assert _numbers.with_spread(mean, spread).replace("\u00a0", " ") == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1958497.0, "1,958,497"), (-1200.0, "−1,200"), (0.0, "0"), (0.25, "0.25"), (1e30, "10³⁰")],
+)
+def test_what_was_counted_keeps_its_digits(value: float, text: str) -> None:
+    """Whole numbers that a float tells apart have all digits, in groups of three; others three significant ones."""
+    assert _numbers.counted(value) == text
 
 
 @pytest.mark.parametrize(

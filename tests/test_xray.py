@@ -319,6 +319,17 @@ def test_subsets_are_spread_over_the_images(tmp_path: Path, monkeypatch: pytest.
         xray.radiographs(none, "val", 64)
 
 
+def test_views_of_a_patient_have_one_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers go with the images, whichever are chosen, and are no names."""
+    monkeypatch.setenv("NOISEBOOK_CACHE", str(tmp_path))
+    root = embedded.embedded_xray(embedded.XRAY_SMOKE, progress=False)
+    (view,) = root.rglob("train/PNEUMONIA/*.jpeg")
+    view.with_name(view.name.replace("_1", "_2")).write_bytes(view.read_bytes())
+    assert xray.patient_numbers(root, "train").tolist() == [0, 1, 1]
+    assert xray.patient_numbers(root, "train", limit=2).tolist() == [0, 1]
+    assert xray.patient_numbers(root, "train", label="PNEUMONIA").tolist() == [0, 0]
+
+
 def test_checkpoints_of_other_nets_lie_elsewhere() -> None:
     """More epochs go on in the same folder; another seed, width or data set does not."""
     config = TINY["ae"]

@@ -121,9 +121,11 @@ def test_published_defects_stand_beside_what_should_be(images: torch.Tensor) -> 
 def test_cheap_rows_are_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """PSNR of a net, PSNR before denoising and d' of noisy images, each beside the stored one of the first seed."""
     axis = torch.linspace(60, 200, 64)
-    clean = torch.stack([(axis * (0.8 + 0.03 * k)).expand(64, 64) for k in range(6)])[:, None].to(torch.uint8)
+    clean = torch.stack([(axis * (0.8 + 0.01 * k)).expand(64, 64) for k in range(24)])[:, None].to(torch.uint8)
     net = xray.ResidualAutoencoder(0.02)
+    patients = np.arange(24) // 2
     monkeypatch.setattr(compare, "held_out", lambda: clean)
+    monkeypatch.setattr(compare, "held_out_patients", lambda: patients)
     monkeypatch.setattr(compare, "load", lambda name: net)
     place = {"seed": np.array([1, 0])}
     method = {"method": np.full(2, xray.METHODS.index("residual")), "psnr": np.array([9.0, 10.0])}
@@ -132,6 +134,6 @@ def test_cheap_rows_are_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     found, stored = xray.rows_again(place | method, place | before, place | plain)
     assert stored == [10.0, 20.0, 2.0]
     noisy, truth = xray.pairs(clean, "gaussian-medium", 1000)
-    again = xray.opacity_detectability(lambda shown: shown, clean, "gaussian-medium", 1000)
+    again = xray.opacity_detectability(lambda shown: shown, clean, "gaussian-medium", 1000, patients=patients)
     hard = xray.scores(*xray.pairs(clean, "gaussian-hard", 1000))["psnr"]
     assert found == [xray.scores(xray.denoise(net, noisy), truth)["psnr"], hard, again]

@@ -144,6 +144,7 @@ def test_detection_has_a_row_for_every_method_and_one_without_noise(
     monkeypatch.setattr(long, "held_out", lambda part="test", size=64: xray.corrupt(
         pictures(40 if part == "test" else 3, size), "gaussian-easy", torch.Generator().manual_seed(1)
     ))  # fmt: skip
+    monkeypatch.setattr(long, "held_out_patients", lambda: np.arange(40) // 2)
     rows = long.study_detect(folder, "cpu", **ALL, contrast=60.0, draws=1)
     assert rows["method"].tolist() == [-1, *range(7)]
     assert rows["detectability"][0] > rows["detectability"][1] > 0
@@ -162,6 +163,8 @@ def test_images_are_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(long.embedded, "embedded_xray", lambda progress: tmp_path)
     monkeypatch.setattr(long, "radiographs", lambda *arguments: arguments)
     assert xray.held_out("val", 128) == (tmp_path, "val", 128)
+    monkeypatch.setattr(long, "patient_numbers", lambda *arguments: arguments)
+    assert xray.held_out_patients("val") == (tmp_path, "val")
 
 
 def test_pairs_are_corrupted_by_their_seed() -> None:

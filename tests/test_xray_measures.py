@@ -78,11 +78,11 @@ def test_scores_of_known_images() -> None:
 
 
 def test_wrapping_happens_where_values_leave_the_range() -> None:
-    """On black, half of the pixels wrap to white and carry nearly all of the error; elsewhere nothing changes."""
+    """On black, half of the pixels wrap to white and carry nearly all of the error; elsewhere only fractions go."""
     found = xray.wrapping(torch.zeros(4, 1, 64, 64, dtype=torch.uint8), 0)
     np.testing.assert_allclose(found["share"], [0.475, 0.483, 0.489], atol=0.02)  # above -1 nothing wraps: trunc
     assert (found["carried"] > 0.97).all()
-    assert (found["elsewhere"] == 0).all()
+    assert (found["elsewhere"] == 1).all()  # cut off, where clipped images are rounded
     assert (found["clipped"] - found["wrapped"] > 10).all()
     grey = xray.wrapping(torch.full((4, 1, 64, 64), 128, dtype=torch.uint8), 0)
     assert grey["share"][0] == 0
@@ -123,11 +123,24 @@ def test_what_a_denoiser_hides_is_not_detected() -> None:
         middle[..., 20:44, 10:54] = xray.unit(xray.corrupt(scene(1), "gaussian-medium", generator()))[..., 20:44, 10:54]
         return middle + 0.01 * torch.randn(noisy.shape, generator=generator(1))
 
-    assert xray.opacity_detectability(hide, images, "gaussian-medium", 0, replace(TASK, draws=8)) < 0.15 * plain
+    hidden = xray.opacity_detectability(hide, images, "gaussian-medium", 0, replace(TASK, draws=8))
     none = xray.opacity_detectability(lambda x: x, images, "gaussian-medium", 0, replace(TASK, contrast=0, draws=8))
-    assert none < 0.15 * plain
+    assert abs(hidden) < 0.15 * plain > abs(none)
     with pytest.raises(ValueError, match="place: expected 10 pixels from the border of 64 x 64"):
         xray.opacity_detectability(lambda x: x, images, "", 0, replace(TASK, places=((0.1, 0.5),)))
+
+
+def test_two_images_of_a_patient_are_no_two_patients() -> None:
+    """Every image twice is as much as once if it is told whose they are, and more if not; nobody told: all differ."""
+    images = xray.corrupt(scene(16), "gaussian-easy", generator())
+    once = xray.opacity_detectability(lambda x: x, images, "", 0, TASK)
+    assert xray.opacity_detectability(lambda x: x, images, "", 0, TASK, np.arange(16)) == once
+    twice = torch.cat([images, images])
+    told = xray.opacity_detectability(lambda x: x, twice, "", 0, TASK, np.tile(np.arange(16), 2))
+    assert told == pytest.approx(once, rel=1e-6)
+    assert xray.opacity_detectability(lambda x: x, twice, "", 0, TASK) > 1.05 * once
+    with pytest.raises(ValueError, match="groups: expected shape"):
+        xray.opacity_detectability(lambda x: x, images, "", 0, TASK, np.arange(15))
 
 
 def test_the_response_is_what_passes_of_the_opacity() -> None:

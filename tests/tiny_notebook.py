@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from noisebook import _paths
+from noisebook import _notebook, _paths
 
 PARAMETERS = """out = "."
 seed: int = 0  # of everything
@@ -18,6 +18,40 @@ folder = pathlib.Path(out) / "tiny"
 (folder / "figures").mkdir(parents=True, exist_ok=True)
 (folder / "claims.json").write_text(json.dumps({"seed": seed, "rate": rate}))
 print(seed, rate)"""
+
+
+STAMP = """from noisebook import provenance
+stamp = provenance.stamp(3, "cpu", "tiny data", "none", {})
+provenance.write_results(stamp, {}, pathlib.Path(out) / "tiny" / "results.json")"""
+PARTS = ("{}.ipynb", "{}/run.json", "{}/run.log", "{}/claims.json", "{}/results.json")  # what is read of a run
+DAMAGES = {
+    "missing": lambda content: None,
+    "empty": lambda content: b"",
+    "cut": lambda content: content[: len(content) // 2],
+    "list": lambda content: b"[]",
+    "object": lambda content: b"{}",
+    "kind": lambda content: (
+        content.replace(b": {", b': 5, "x": {').replace(b": [", b': 5, "y": [').replace(b"ds: ", b"= ")
+    ),
+    "NaN": lambda content: b'{"a": NaN, ' + content[1:],
+    "infinite": lambda content: b'{"a": 1e999, ' + content[1:],
+    "bytes": lambda content: b"\xff\xfe" + content,
+}
+
+
+def damage(file: Path, kind: str) -> None:
+    """Spoil a file in one of the ways of ``DAMAGES``."""
+    content = DAMAGES[kind](file.read_bytes())
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+
+
+def reseal(folder: Path) -> None:
+    """Make the mark of a run say that what lies in its folder now is what it left."""
+    mark = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(mark | {"sealed": _notebook.seals(folder)}))
 
 
 def cell(source: str, kind: str = "code", tags: tuple[str, ...] = (), alt: str = "") -> dict:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _SMALL, _LARGE = 1e-3, 1e6  # outside of these a power of ten is split off
+_EXACT = 2.0**53  # whole numbers beyond are not told apart
 _TIED = "\N{NO-BREAK SPACE}"
 
 
@@ -20,11 +21,16 @@ def number(value: float, digits: int = 3) -> str:
     return {"1": ten, "-1": f"−{ten}"}.get(factor) or _minus(f"{factor}{_TIED}×{_TIED}{ten}")
 
 
+def counted(value: float) -> str:
+    """A whole number with all its digits in groups of three: ``1,958,497``; any other as `number` has it."""
+    return _minus(f"{value:,.0f}") if float(value).is_integer() and abs(value) < _EXACT else number(value)
+
+
 def with_spread(mean: float, spread: float, digits: int = 2) -> str:
     """A mean and its spread, the spread with so many significant digits, the mean to the same decimal place."""
     between = f"{_TIED}±{_TIED}"
     if not spread:
-        return f"{number(mean)}{between}0"
+        return f"{counted(mean)}{between}0"
     size = max(abs(mean), spread)
     power = 0 if _SMALL <= size < _LARGE else math.floor(math.log10(size))
     mean, spread = mean / 10.0**power, spread / 10.0**power

@@ -21,7 +21,7 @@ from typing import Any
 
 from noisebook import _kernel, _parameters, _paths, _registry
 from noisebook._checks import check_one_of, error
-from noisebook._notebook import LOG, MARK, fingerprint, problems, read, text, tidy
+from noisebook._notebook import LOG, MARK, fingerprint, problems, read, seals, text, tidy
 from noisebook._notebook import gate as gate
 
 REFUSAL = re.compile(r".+: expected .+, got .+")  # as `_checks.error` writes it
@@ -280,7 +280,7 @@ def _finish(run: Run, done: dict[str, Any], partial: Path, chosen: dict[str, obj
         f"seconds: {run.seconds:.1f}\npeak memory: {run.memory_gb:.2f} GB\nexecuted notebook: sha256 {executed}\n",
         encoding="utf-8",
     )
-    mark = {"notebook": fingerprint(done), "parameters": chosen, "preset": preset}
+    mark = {"notebook": fingerprint(done), "parameters": chosen, "preset": preset, "sealed": seals(results)}
     _paths.write_whole(results / MARK, (json.dumps(mark, indent=1, sort_keys=True) + "\n").encode())
     return run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,14 +73,23 @@ class Claim:
         return math.sqrt(math.fsum((value - self.mean) ** 2 for value in self.ours) / (n - 1) / n)
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """95 % confidence interval of the mean by Student's t; of one value the value itself; NaN for none."""
+        from scipy.special import stdtrit
+
+        n = len(self.ours)
+        half = float(stdtrit(n - 1, 0.975)) * self.standard_error if n > 1 else 0.0
+        return self.mean - half, self.mean + half
+
+    @property
     def verdict(self) -> str:
-        """``holds`` if mean ± 2 standard errors is within the bounds, ``fails`` if it is outside, else ``undecided``.
+        """``holds`` if the interval is within the bounds, ``fails`` if it is outside, else ``undecided``.
 
         Without a measurement: ``not tested (needs …)``.
         """
         if self.needs:
             return f"not tested (needs {self.needs})"
-        least, most = self.mean - 2 * self.standard_error, self.mean + 2 * self.standard_error
+        least, most = self.interval
         if self.low <= least and most <= self.high:
             return "holds"
         return "fails" if most < self.low or self.high < least else "undecided"
@@ -164,6 +173,21 @@ def circumstances(claims: Sequence[Claim]) -> list[str]:
     return [f"\n{', '.join(ids)}: {what}." for what, ids in found.items()]
 
 
+def against(first: str, *others: str) -> str:
+    """Words on networks that are compared: what they share once, what differs joined by *against*.
+
+    Args:
+        first: Width and schedule, divided by commas and semicolons.
+        others: The same of the others; if one is divided otherwise, all are told in full.
+    """
+    words = list(dict.fromkeys((first, *others)))
+    for mark in (r"([,;] )(?![^(]*\))", r"(; )(?![^(]*\))"):  # not within brackets
+        parts = [re.split(mark, one) for one in words]
+        if len({tuple(one[1::2]) for one in parts}) == 1:
+            return "".join(" against ".join(dict.fromkeys(part)) for part in zip(*parts, strict=True))
+    return "; against: ".join(words)
+
+
 def totals(claims: Sequence[Claim]) -> dict[str, int]:
     """How many claims hold, fail, are undecided and were not tested.
 
@@ -191,7 +215,7 @@ def failures(claims: Sequence[Claim]) -> str:
         ]
         for verdict in ("fails", "undecided")
     }
-    unsure = ["", "Undecided, since the mean plus and minus two standard errors lies on both sides of the bound:", ""]
+    unsure = ["", "Undecided, since the mean's 95 % interval lies on both sides of the bound:", ""]
     found = [*(lines["fails"] or ["No claim fails."]), *([*unsure, *lines["undecided"]] if lines["undecided"] else [])]
     return "\n".join(found) + "\n"
 
@@ -219,14 +243,19 @@ def measured(claim: Claim) -> str:
         return ""
     unit = f" {claim.unit}" if claim.unit else ""
     if len(claim.ours) == 1:
-        return f"{_numbers.number(claim.mean)}{unit}"
+        return f"{_digits(claim)(claim.mean)}{unit}"
     return f"{_numbers.with_spread(claim.mean, claim.standard_error)}{unit} (n\u00a0=\u00a0{len(claim.ours)})"
+
+
+def _digits(claim: Claim) -> Callable[[float], str]:
+    """How numbers of a claim are written: what was counted with all digits, anything else with three."""
+    return _numbers.counted if all(value.is_integer() for value in claim.ours) else _numbers.number
 
 
 def support(claim: Claim) -> str:
     """The values that support a claim, with their unit."""
     unit = f" {claim.unit}" if claim.unit else ""
-    low, high = ("" if math.isinf(bound) else _numbers.number(bound) for bound in (claim.low, claim.high))
+    low, high = ("" if math.isinf(bound) else _digits(claim)(bound) for bound in (claim.low, claim.high))
     if low and high:
         return f"{low} to {high}{unit}"
     return f"≥ {low}{unit}" if low else f"≤ {high}{unit}" if high else "any value"

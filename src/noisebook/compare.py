@@ -1,8 +1,8 @@
 """Every network under every tool: each on data of its own domain, measured in the same way.
 
-A subject is a network with one image of its domain, its noise, and that noise's covariance. What is measured has no
-unit, or the pixel's, so that rows of a table can be read beside one another. No row says which network is the better
-one, for each has another task.
+A subject is a network with one image of its domain, its noise, and that noise's covariance; a network is measured on
+several. What is measured has no unit, or the pixel's, so that rows can be read beside one another. No row says
+which network is the better one, for each has another task.
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from noisebook import _registry, datasets, embedded, metrics
+from noisebook import _numbers, _registry, datasets, embedded, metrics
 from noisebook._checks import check_one_of, check_positive, error
 from noisebook.claims import Claim
 from noisebook.jacobian import Covariance, Jacobian, diagonal, noise_map, white
 from noisebook.papers import cyclegan, gap, linearized, regularity, xray
 
-SEEDS = 3
-"""Groups of realisations, each with a seed of its own."""
+IMAGES = 3
+"""Of its own domain, on which a network is measured."""
 LOST = 0.1
 """A faint edge that keeps less of its height has lost its width."""
 
@@ -62,20 +63,20 @@ class Subject:
 
 @dataclass(frozen=True, eq=False)
 class Measures:
-    """What was found of one subject. Arrays of ``SEEDS`` numbers are means over the realisations of one seed.
+    """What was found of one network. Arrays have one value an image (I of them), a mean over realisations of its noise.
 
     Attributes:
-        psnr: (2, SEEDS), dB, of input and output; the peak is the range of the truth.
-        ssim: (2, SEEDS), of input and output, with the same range.
-        rmse: (2, SEEDS), in the subject's unit.
+        psnr: (2, I), dB, of input and output; the peak is the range of the truth.
+        ssim: (2, I), of input and output, with the same range.
+        rmse: (2, I), in the subject's unit.
         frequency: (R,), cycles a pixel.
-        transfer: (SEEDS, R), noise power of the output over that of the input.
-        contrast: Share of a faint edge's height that the output keeps, at the mean input.
-        edge_px: 10-90 % width of that edge in pixels; NaN where it is lost.
-        sd: (Y, X), standard deviation of the output's noise, linear, in the subject's unit.
-        sd_ratio: (SEEDS,), median over pixels of linear over measured variance, as the root.
-        noise_kept: (SEEDS,), root mean square of the output's measured noise over that of the input's.
-        shown: Input, output and truth, (Y, X) each.
+        transfer: (I, R), noise power of the output over that of the input.
+        contrast: (I,), share of a faint edge's height that the output keeps, at the mean input.
+        edge_px: (I,), 10-90 % width of that edge in pixels; NaN where it is lost.
+        sd: (Y, X), standard deviation of the output's noise at the first image, linear, in the subject's unit.
+        sd_ratio: (I,), root of the mean linear variance of all pixels over their mean measured variance.
+        noise_kept: (I,), root mean square of the output's measured noise over that of the input's.
+        shown: Input, output and truth of the first image, (Y, X) each.
     """
 
     psnr: np.ndarray
@@ -83,8 +84,8 @@ class Measures:
     rmse: np.ndarray
     frequency: np.ndarray
     transfer: np.ndarray
-    contrast: float
-    edge_px: float
+    contrast: np.ndarray
+    edge_px: np.ndarray
     sd: np.ndarray
     sd_ratio: np.ndarray
     noise_kept: np.ndarray
@@ -124,27 +125,31 @@ class Hounsfield(nn.Module):
         return self.scale_hu * self.net(cyclegan.normalise(hu, self.scale_hu))  # type: ignore[no-any-return]
 
 
-def subjects(seed: int = 0, only: Sequence[str] = ()) -> list[Subject]:
-    """Every network of the comparison whose weights are in the registry, with its data.
+def subjects(seed: int = 0, only: Sequence[str] = ()) -> dict[str, list[Subject]]:
+    """Every network of the comparison whose weights are in the registry, with `IMAGES` images of its domain.
 
     Args:
-        seed: Of what is drawn once: tissues, and which patient.
+        seed: Of the images: tissues and circles are drawn by it, patients are counted on from it.
         only: Registry ids; all if empty.
 
     Raises:
-        ValueError: If an id is of no network that is compared; the nearest one is named.
+        ValueError: If the seed is negative, or an id of no network that is compared; the nearest one is named.
     """
+    if seed < 0:
+        raise error("seed", "a whole number from 0 on", seed)
     known = [name for name in MAKERS if name in _registry.entries()]
     for name in only:
         check_one_of("networks", name, known)
-    return [MAKERS[name](name, seed) for name in known if not only or name in only]
+    numbers = range(IMAGES * seed, IMAGES * (seed + 1))
+    return {name: [MAKERS[name](name, k) for k in numbers] for name in known if not only or name in only}
 
 
-def _edge(seed: int) -> tuple[np.ndarray, int, int]:
-    """The noise-free first slice of the first simulated patient, (Y, X) in HU, and row and column of an edge in it."""
+def _edge(number: int) -> tuple[np.ndarray, int, int]:
+    """The noise-free first slice of a simulated patient, (Y, X) in HU, and row and column of an edge in it."""
     root = embedded.embedded_ct(embedded.TEST)
-    image = datasets.ct_pairs(root, datasets.ct_patients(root)[0], label="noise free").label[0]
-    row, column = linearized.find_pixels(image, 1, margin=128, seed=seed).places[0]
+    patients = datasets.ct_patients(root)
+    image = datasets.ct_pairs(root, patients[number % len(patients)], label="noise free").label[0]
+    row, column = linearized.find_pixels(image, 1, margin=128, seed=number).places[0]
     return image, int(row), int(column)
 
 
@@ -162,20 +167,20 @@ def _scanned(name: str, data: str, model: nn.Module, scan: linearized.Scan, trut
     )
 
 
-def _sparse(name: str, seed: int) -> Subject:
+def _sparse(name: str, number: int) -> Subject:
     """128 pixels about an edge in a simulated patient, in the sparse-view scan that the network was trained for."""
-    image, row, column = _edge(seed)
+    image, row, column = _edge(number)
     scan = linearized.region(image, embedded.TEST.grid, "I0", (0, row, column)).scan
     half = scan.mean.shape[-1] // 2
     truth = torch.from_numpy(image[row - half : row + half, column - half : column + half])[None, None]
     return _scanned(name, "simulated CT, 145 views, full exposure", linearized.load(name), scan, truth)
 
 
-def _unpaired(name: str, seed: int) -> Subject:
+def _unpaired(name: str, number: int) -> Subject:
     """The same place at a quarter of the dose, in the scan that the network's training patients had."""
-    _, row, column = _edge(seed)
+    _, row, column = _edge(number)
     recipe, net = embedded.TEST, cyclegan.load(name).q2f
-    patient = recipe.patients[0]
+    patient = recipe.patients[number % len(recipe.patients)]
     clean = recipe.sinogram(patient, recipe.positions_mm(patient)[0])[None]
     target = recipe.grid.part(slice(row - 64, row + 64), slice(column - 64, column + 64))
     scan = linearized.Scan(clean, recipe.geometry, target, recipe.dose(recipe.low_share))
@@ -189,13 +194,13 @@ def _white(name: str, data: str, unit: str, model: nn.Module, truth: Tensor, sd:
     return Subject(name, data, unit, model, truth, truth, draw, white(sd**2))
 
 
-def _circles(name: str, seed: int) -> Subject:
-    truth = regularity.pairs(regularity.SMALL.base, seed + 1)[1][-1:]
-    return _white(name, "circles, white noise", "grey value", regularity.load(name), truth, regularity.SIGMA)
+def _circles(name: str, number: int) -> Subject:
+    truth = regularity.pairs(regularity.SMALL.base, number + 1)[1][-1:]
+    return _white(name, "simulated circles, white noise", "grey value", regularity.load(name), truth, regularity.SIGMA)
 
 
-def _photons(name: str, seed: int) -> Subject:
-    truth = gap.drawn(seed, (64, 64), 0.0)[0]
+def _photons(name: str, number: int) -> Subject:
+    truth = gap.drawn(number, (64, 64), 0.0)[0]
     return Subject(
         name,
         "simulated tissue, one photon per pixel",
@@ -208,12 +213,10 @@ def _photons(name: str, seed: int) -> Subject:
     )
 
 
-def _radiograph(name: str, seed: int) -> Subject:
+def _radiograph(name: str, number: int) -> Subject:
     root = embedded.embedded_xray(embedded.XRAY_TEST)
     images = xray.radiographs(root, "test", 64)
-    if not 0 <= seed < len(images):
-        raise error("seed", f"0 to {len(images) - 1}, for it chooses the radiograph", seed)
-    truth = xray.unit(images[[seed]])
+    truth = xray.unit(images[[embedded.XRAY_TEST.views * number % len(images)]])  # another patient's
     net = xray.load(name)
     model = net if name == "xray-residual" else nn.Sequential(net, nn.Sigmoid())  # the others give logits
     return _white(name, "simulated radiograph, white noise", "grey value", model, truth, xray.sigma("medium") / 255)
@@ -232,45 +235,56 @@ MAKERS: dict[str, Callable[[str, int], Subject]] = {
 one that is not in the registry is left out."""
 
 
-def measure(subject: Subject, *, realisations: int = 16, probes: int = 64, seed: int = 0) -> Measures:
-    """Measure a subject with every tool.
+def measure(images: Sequence[Subject], *, realisations: int = 16, probes: int = 64, seed: int = 0) -> Measures:
+    """Measure a network with every tool.
 
     Args:
-        subject: What is measured.
-        realisations: Of the noise, for each of ``SEEDS`` seeds; at least 4.
-        probes: Of the noise map.
+        images: The subjects of one network, of one size.
+        realisations: Of the noise, for each image; at least 4.
+        probes: Of each noise map.
         seed: Of realisations and probes.
 
     Raises:
-        ValueError: If there are fewer than 4 realisations, or no probe.
+        ValueError: If there is no image, fewer than 4 realisations, or no probe.
     """
+    if not images:
+        raise error("images", "at least one", "none")
     if realisations < 4:
         raise error("realisations", "at least 4", realisations)
     check_positive("probes", probes)
-    inputs = [subject.draw(realisations, torch.Generator().manual_seed(1000 * seed + k)) for k in range(SEEDS)]
+    found = [_measure(one, realisations, probes, 1000 * seed + k) for k, one in enumerate(images)]
+    together: dict[str, Any] = {name: np.stack([one[name] for one in found], -1) for name in ("psnr", "ssim", "rmse")}
+    alone: dict[str, Any] = {
+        n: np.stack([one[n] for one in found]) for n in ("transfer", "contrast", "edge_px", "sd_ratio", "noise_kept")
+    }
+    first: dict[str, Any] = {name: found[0][name] for name in ("frequency", "sd", "shown")}
+    return Measures(**together, **alone, **first)
+
+
+def _measure(subject: Subject, realisations: int, probes: int, seed: int) -> dict[str, Any]:
+    """What `Measures` holds, of one image."""
+    inputs = subject.draw(realisations, torch.Generator().manual_seed(seed))
     with torch.no_grad():
-        outputs = [torch.cat([subject.model(part) for part in group.split(8)]) for group in inputs]
-    groups = [[group[:, 0].double().numpy() for group in side] for side in (inputs, outputs)]
+        outputs = torch.cat([subject.model(part) for part in inputs.split(8)])
+    noisy, clean = (images[:, 0].double().numpy() for images in (inputs, outputs))
     truth = subject.truth[0, 0].double().numpy()
-    spectra = [np.stack([noise_spectrum(group)[1] for group in side]) for side in groups]
+    (frequency, before), (_, after) = noise_spectrum(noisy), noise_spectrum(clean)
     operator = Jacobian(subject.model, subject.mean)
     contrast, width = faint_edge(operator)
     sd = noise_map(operator, subject.covariance, method="random", probes=probes, seed=seed).sd.numpy()
-    measured = [group.var(0, ddof=1) for group in groups[1]]
-    scores = np.array([[_scores(group, truth) for group in side] for side in groups])
-    return Measures(
-        psnr=scores[..., 0],
-        ssim=scores[..., 1],
-        rmse=scores[..., 2],
-        frequency=noise_spectrum(groups[0][0])[0],
-        transfer=spectra[1] / spectra[0],
-        contrast=contrast,
-        edge_px=width,
-        sd=sd,
-        sd_ratio=np.array([math.sqrt(float(np.mean(sd**2) / np.mean(variance))) for variance in measured]),
-        noise_kept=np.array([_noise(after) / _noise(before) for before, after in zip(*groups, strict=True)]),
-        shown={"input": groups[0][0][0], "output": groups[1][0][0], "truth": truth},
+    scores = dict(
+        zip(("psnr", "ssim", "rmse"), np.transpose([_scores(one, truth) for one in (noisy, clean)]), strict=True)
     )
+    return scores | {
+        "frequency": frequency,
+        "transfer": after / before,
+        "contrast": contrast,
+        "edge_px": width,
+        "sd": sd,
+        "sd_ratio": math.sqrt(float(np.mean(sd**2) / np.mean(clean.var(0, ddof=1)))),
+        "noise_kept": _noise(clean) / _noise(noisy),
+        "shown": {"input": noisy[0], "output": clean[0], "truth": truth},
+    }
 
 
 def noise_spectrum(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -315,20 +329,24 @@ def scores(found: Mapping[str, Measures]) -> dict[str, list[str]]:
     return columns
 
 
-def responses(found: Mapping[str, Measures]) -> dict[str, list[object]]:
-    """What becomes of noise and of a faint edge, one row a network; *lost* where no edge is left."""
-    widths = [one.edge_px for one in found.values()]
-    return {
-        "network": list(found),
-        "noise kept": [float(one.noise_kept.mean()) for one in found.values()],
-        "linear / measured noise": [float(one.sd_ratio.mean()) for one in found.values()],
-        "contrast kept": [one.contrast for one in found.values()],
-        "edge / pixels": ["lost" if math.isnan(width) else f"{width:.3g}" for width in widths],
-    }
+def responses(found: Mapping[str, Measures]) -> dict[str, list[str]]:
+    """What becomes of noise and of a faint edge, mean and standard deviation over the images, one row a network."""
+    heads = {"noise kept": "noise_kept", "linear / measured noise": "sd_ratio"}
+    heads |= {"contrast kept": "contrast", "edge / pixels": "edge_px"}
+    columns = {head: [_told(getattr(one, name)) for one in found.values()] for head, name in heads.items()}
+    return {"network": list(found), **columns}
 
 
-def claims(found: Mapping[str, Measures], subjects: Sequence[Subject]) -> list[Claim]:
-    """C1 to C3, one value a seed: what holds for every network at once.
+def _told(values: np.ndarray) -> str:
+    """Mean and standard deviation of what is finite; *lost* where nothing is."""
+    kept = values[np.isfinite(values)]
+    if len(kept) < 2:
+        return _numbers.number(float(kept[0])) if len(kept) else "lost"
+    return _numbers.with_spread(float(kept.mean()), float(kept.std(ddof=1)), 1)
+
+
+def claims(found: Mapping[str, Measures], subjects: Mapping[str, Sequence[Subject]]) -> list[Claim]:
+    """N1 to N3, of the network that is furthest from what is claimed of all, one value an image.
 
     Args:
         found: By name.
@@ -339,22 +357,28 @@ def claims(found: Mapping[str, Measures], subjects: Sequence[Subject]) -> list[C
     """
     if not found:
         raise error("measures", "at least one network", "none")
-    gain = np.min([one.psnr[1] - one.psnr[0] for one in found.values()], axis=0)
-    high = np.max([_share_above(one) for one in found.values()], axis=0)
-    off = np.max([np.abs(np.log2(one.sd_ratio)) for one in found.values()], axis=0)
-    data = "; ".join(dict.fromkeys(subject.data for subject in subjects))
-    claim = partial(Claim, source="ours", data=data, schedule=f"{len(found)} embedded networks")
-    passed = "every network passes noise of high spatial frequency less than noise of low: largest ratio of the two"
-    told = "linearized at the mean input, every network's noise is that measured, within a quarter: largest |log2|"
+    quantities = {
+        "loss": {name: one.psnr[0] - one.psnr[1] for name, one in found.items()},
+        "high": {name: _share_above(one) for name, one in found.items()},
+        "off": {name: np.abs(np.log2(one.sd_ratio)) for name, one in found.items()},
+    }
+    worst = {what: max(values, key=lambda name: float(values[name].mean())) for what, values in quantities.items()}
+    ours = {what: tuple(float(v) for v in quantities[what][name]) for what, name in worst.items()}
+    data = "; ".join(dict.fromkeys(f"{IMAGES} × {images[0].data}" for images in subjects.values()))
+    claim = partial(Claim, source="ours", data=data, schedule=f"embedded networks {', '.join(found)}")
+    on = {what: f"on each image of {name}" for what, name in worst.items()}
+    gains = f"every network gains PSNR on its own data: gain {on['loss']}, which gains least"
+    passed = "every network passes noise of high spatial frequency less than noise of low: ratio of the two"
+    told = "linearized at the mean input, every network's noise is that measured, within a quarter: |log2|"
     return [
-        claim("C1", "every network gains PSNR on its own data: smallest gain", ours=tuple(gain), low=0.0, unit="dB"),
-        claim("C2", passed, ours=tuple(high), high=1.0),
-        claim("C3", told, ours=tuple(off), high=math.log2(1.25)),
+        claim("N1", gains, ours=tuple(-value for value in ours["loss"]), low=0.0, unit="dB"),
+        claim("N2", f"{passed} {on['high']}, where it is largest", ours=ours["high"], high=1.0),
+        claim("N3", f"{told} {on['off']}, where it is largest", ours=ours["off"], high=math.log2(1.25)),
     ]
 
 
 def _share_above(one: Measures) -> np.ndarray:
-    """Noise transfer above a quarter cycle a pixel over that below, for each seed."""
+    """Noise transfer above a quarter cycle a pixel over that below, for each image."""
     above = one.frequency > 0.25
     ratio: np.ndarray = one.transfer[:, above].mean(1) / one.transfer[:, ~above].mean(1)
     return ratio

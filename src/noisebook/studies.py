@@ -92,6 +92,11 @@ def load(chapter: str, name: str, root: Path = ROOT) -> tuple[Arrays, dict[str, 
     return _read(result, record["arrays"]), record
 
 
+def precomputed(*names: str) -> str:
+    """What a claim says of the studies that its values are read from."""
+    return f"precomputed {'study' if len(names) == 1 else 'studies'} {', '.join(names)}"
+
+
 def read(study: Study, root: Path = ROOT) -> Arrays:
     """The arrays of a study's committed result; see ``load``."""
     return load(study.chapter, study.name, root)[0]

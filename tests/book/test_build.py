@@ -15,6 +15,7 @@ import inserts
 import pytest
 import tiny
 import yaml
+from tiny_notebook import DAMAGES, PARTS, damage, reseal
 
 from noisebook import claims
 from noisebook.embedded import CtRecipe, XrayRecipe
@@ -91,6 +92,9 @@ def test_numbers_come_from_the_results(build: ModuleType, spoiled: Path) -> None
     claims.write([claims.Claim("T1", "the sum is two", "section 1", (3.0,), low=1.9, high=2.1)], path)
     results = spoiled / "linearized" / "results.json"
     results.write_text(results.read_text().replace("tiny data", "other data"))
+    with pytest.raises(ValueError, match=r"claims.json: expected what its run left, got another content"):
+        build.contents(ROOT, spoiled)
+    reseal(spoiled / "linearized")
     after = build.contents(ROOT, spoiled)
     assert "**0** hold, **1** fail" in after["book/claims.md"].decode()
     assert "{ref}`T1 <linearized-cell-4>`" in after["book/claims.md"].decode()
@@ -132,8 +136,36 @@ def test_an_unknown_insert_is_refused(build: ModuleType, results: Path) -> None:
 
 def test_a_chapter_that_was_not_run_is_refused(build: ModuleType, tmp_path: Path) -> None:
     """Without an executed notebook there is no book, and the message says what to run."""
-    with pytest.raises(ValueError, match="noisebook run linearized"):
+    with pytest.raises(ValueError, match=r"linearized.ipynb: expected a notebook, got no such file.* Run: make book"):
         chapter_pages.chapter_files(tmp_path, "linearized")
+
+
+def test_a_run_with_another_preset_is_refused(build: ModuleType, spoiled: Path) -> None:
+    """Results of a preset other than the book's never enter the book; the message says what to run."""
+    mark = spoiled / "gap" / "run.json"
+    mark.write_text(json.dumps(json.loads(mark.read_text()) | {"preset": "smoke"}))
+    with pytest.raises(ValueError, match=r"results of gap: .* preset book, got smoke. Remove .*gap and run: make book"):
+        build.contents(ROOT, spoiled)
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("sealed", [False, True], ids=["edited", "written"])
+def test_a_damaged_input_ends_the_build_in_one_line(
+    build: ModuleType, spoiled: Path, capsys: pytest.CaptureFixture[str], part: str, kind: str, sealed: bool
+) -> None:
+    """Whatever is missing, cut, of wrong types or no UTF-8, edited or written so by the run, is named; status 2."""
+    file = spoiled / part.format("linearized")
+    damage(file, kind)
+    if sealed and "run" not in part:
+        reseal(spoiled / "linearized")
+    with pytest.raises(SystemExit) as ended:
+        build.main(["--results", str(spoiled), "--stage", str(spoiled / "stage"), "--out", str(spoiled / "out")])
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert re.fullmatch(
+        rf"noisebook: {re.escape(str(file))}: expected .*, got .*\. (R|Remove .* and r)un: make book\n", said
+    )
 
 
 def test_an_unexecuted_notebook_is_refused(build: ModuleType, spoiled: Path) -> None:
@@ -156,7 +188,7 @@ def test_a_failed_notebook_is_refused(build: ModuleType, spoiled: Path) -> None:
 def test_missing_claims_are_refused(build: ModuleType, spoiled: Path) -> None:
     """A chapter without a claims file is refused, and the message says what to run."""
     (spoiled / "linearized" / "claims.json").unlink()
-    with pytest.raises(ValueError, match="Run: noisebook run linearized"):
+    with pytest.raises(ValueError, match=r"claims.json: expected what its run left, got no file.* run: make book"):
         build.contents(ROOT, spoiled)
 
 
@@ -171,7 +203,8 @@ def test_the_data_card_follows_the_recipe(build: ModuleType, results: Path, monk
 def test_missing_provenance_is_refused(build: ModuleType, spoiled: Path) -> None:
     """A data card whose chapter does not say what it read is refused."""
     (spoiled / "linearized" / "results.json").write_text("{}")
-    with pytest.raises(ValueError, match="its provenance in"):
+    reseal(spoiled / "linearized")
+    with pytest.raises(ValueError, match=r"results.json: expected results with their provenance, got one without"):
         build.contents(ROOT, spoiled)
 
 

@@ -16,15 +16,17 @@ from ledger import Ledger
 from origins import Origins
 from PIL import Image
 from status import Status
+from tiny_notebook import DAMAGES, damage
 
-from noisebook import _registry, claims, release, studies
+from noisebook import _paths, _registry, claims, release, studies
 
 TITLES = {"linearized": "A title"}
 
 
 @pytest.fixture
-def frozen(results: Path, tmp_path: Path) -> Path:
+def frozen(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A release of the tiny chapter's claims."""
+    monkeypatch.setattr(_paths, "NOTEBOOKS", results.parent / "notebooks")
     release.freeze(results, ["linearized"], tmp_path / "release.json")
     return tmp_path / "release.json"
 
@@ -61,7 +63,9 @@ def test_a_result_beyond_its_tolerance_turns_red(results: Path, frozen: Path, tm
     assert "[drifted]{.verdict .verdict-drifted} was 2\u00a0±\u00a00; now holds" in ledger.tables()
     assert "**1** have drifted" in ledger.totals()
     assert "| **all** | **2** | **1** | **0** | **0** | **1** | **0** | **1** |" in ledger.totals_by_chapter()
-    assert "| T1 | 2\u00a0±\u00a00 | 2.05 | [drifted]{.verdict .verdict-drifted} |" in ledger.drift()
+    assert (
+        "| T1 | 2\u00a0±\u00a00 | 2.05 | [drifted]{.verdict .verdict-drifted} was 2\u00a0±\u00a00 |" in ledger.drift()
+    )
     assert "1 drifted" in ledger.badge()
     assert "#a61b1b" in ledger.badge()
 
@@ -72,7 +76,66 @@ def test_a_claim_since_the_release_is_new_and_one_that_is_gone_has_drifted(
     """A renamed claim is new under its new name, no failure, and missing under its old one, which is."""
     ledger = Ledger(_moved(results, tmp_path / "moved", id="T9"), ["linearized"], TITLES, frozen)
     assert "| T9 |  | 2 | new |" in ledger.drift()
-    assert "| T1 | [drifted]{.verdict .verdict-drifted} no longer there |" in ledger.tables()
+    gone = "[drifted]{.verdict .verdict-drifted} no longer there |"
+    assert f"| T1 | {gone} the **sum** is two |" in ledger.tables()
+    assert f"| T1 | 2\u00a0±\u00a00 |  | {gone}" in ledger.drift()
+    assert ledger.totals().endswith(" **1** have drifted since the last release, **1** of them no longer there.")
+    assert "| **all** | **2** | **1** | **0** | **0** | **1** | **1** | **1** |" in ledger.totals_by_chapter()
+    assert "1 drifted" in ledger.badge()
+
+
+def test_a_chapter_that_is_gone_has_drifted_with_all_its_claims(results: Path, frozen: Path) -> None:
+    """A chapter of the release that the book no longer has is told in red, and its claims count as drifted."""
+    content = json.loads(frozen.read_text())
+    content["chapters"]["lost"] = content["chapters"]["linearized"]
+    frozen.write_text(json.dumps(content))
+    ledger = Ledger(results, ["linearized"], TITLES, frozen)
+    gone = "[drifted]{.verdict .verdict-drifted} no longer there |"
+    assert "## lost\n\nThe chapter is no longer there." in ledger.tables()
+    assert f"| T2 | {gone} needs what is not here |" in ledger.tables()
+    section = ledger.drift().partition("### lost")[2]
+    assert f"| T1 | 2\u00a0±\u00a00 |  | {gone}\n| T2 |  |  | {gone}" in section
+    assert "**2** have drifted since the last release, **2** of them no longer there." in ledger.totals()
+    rows = ledger.totals_by_chapter()
+    assert "| {ref}`lost <claims-lost>` | 0 | 0 | 0 | 0 | 0 | 0 | 2 |" in rows
+    assert "| **all** | **2** | **1** | **0** | **0** | **1** | **0** | **2** |" in rows
+    assert "2 drifted" in ledger.badge()
+
+
+@pytest.mark.parametrize("change", [{"high": 2.2}, {"ours": (2.0, 2.0)}, {"statement": "another"}])
+def test_what_else_has_changed_turns_red(
+    results: Path, frozen: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    """Another bound, number of values or statement is drift, and is told as what it is."""
+    ledger = Ledger(_moved(results, tmp_path / "moved", **change), ["linearized"], TITLES, frozen)
+    words = {
+        "high": "supported by 1.9 to 2.1",
+        "ours": "measured with n = 1",
+        "statement": "stated as “the **sum** is two”",
+    }
+    assert f"[drifted]{{.verdict .verdict-drifted}} was {words[next(iter(change))]}; now holds" in ledger.tables()
+    assert "1 drifted" in ledger.badge()
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+@pytest.mark.parametrize("part", ["{}.ipynb", "{}/claims.json"])
+def test_the_ledger_tells_a_damaged_input_in_one_line(
+    results: Path, frozen: Path, tmp_path: Path, part: str, kind: str
+) -> None:
+    """Claims or a notebook that are missing, cut, of wrong types or no UTF-8 are named with the remedy."""
+    file = _moved(results, tmp_path / "moved") / part.format("linearized")
+    damage(file, kind)
+    told = rf"^{re.escape(str(file))}: expected [^\n]*, got [^\n]*\. (R|Remove [^\n]* and r)un: make book$"
+    with pytest.raises(ValueError, match=told):
+        Ledger(tmp_path / "moved", ["linearized"], TITLES, frozen).tables()
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+def test_the_ledger_tells_a_damaged_release_in_one_line(results: Path, frozen: Path, kind: str) -> None:
+    """A release that is missing, cut, of wrong types or no UTF-8 is named with the remedy."""
+    damage(frozen, kind)
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(frozen))}: expected [^\n]* Run: noisebook freeze$"):
+        Ledger(results, ["linearized"], TITLES, frozen)
 
 
 def test_the_status_tells_time_memory_versions_and_device(results: Path) -> None:

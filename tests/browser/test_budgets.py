@@ -73,6 +73,6 @@ def test_scripts_are_shared_files(site: Path, files: dict[Path, Page]) -> None:
 
 
 def test_no_result_has_drifted(results: Path, tally: Counter[str]) -> None:
-    """Every claim of this build is what it was at the last release, within its tolerance; new ones are no failure."""
+    """Every claim of the last release is there and as it was, within its tolerance; new ones are no failure."""
     assert release.drifted(results) == []
     tally["claims compared with the release"] = sum(map(len, release.read().values()))

@@ -189,14 +189,21 @@ def register(name: str, config: Config, trained: Trained, examples: np.ndarray, 
         lambda _: torch.from_numpy(denoise(trained.nets.q2f, examples)),
         f"HU RMS over {len(examples)} slices",
         chapter="cyclegan",
-        architecture=f"{'one generator' if config.supervised else 'two generators'}, {config.width} channels (the "
-        f"authors: {AUTHORS.width}), {config.blocks} residual blocks (the authors: {AUTHORS.blocks})",
+        architecture=architecture(config),
         config={key: value for key, value in asdict(config).items() if key in known},
         schedule=schedule(config) + f"; epoch {trained.epoch + 1} of {config.epochs}, chosen on {VALIDATION} patients",
         training_data=f"{recipe.id}: {slices} quarter-dose and {slices} full-dose slices of simulated patients, "
         + ("paired" if config.supervised else "no patient at both doses"),
         seed=config.seed,
         data=data,
+    )
+
+
+def architecture(config: Config) -> str:
+    """Number, width and blocks of the generators of a configuration, in words."""
+    return (
+        f"{'one generator' if config.supervised else 'two generators'}, {config.width} channels (the authors: "
+        f"{AUTHORS.width}), {config.blocks} residual blocks (the authors: {AUTHORS.blocks})"
     )
 
 

@@ -207,7 +207,7 @@ def losses(rows: Rows) -> list[Line]:
     lines = []
     for quantity, (title, balance) in titles.items():
         values = by_seed(rows, quantity, kind=UNPAIRED)
-        lines.append(Line(epochs, values.mean(0), title, values.std(0)))
+        lines.append(Line(epochs, values.mean(0), title, values.std(0, ddof=1)))
         lines.append(Line(epochs, np.full(len(epochs), balance), f"balance, {balance:g}"))
     return lines
 
@@ -219,7 +219,7 @@ def told_apart(rows: Rows, every: int) -> list[Line]:
     for kind, name in enumerate(CRITICS):
         values = by_seed(rows, "loss", kind=kind)
         steps = every * np.arange(1, values.shape[1] + 1)
-        lines.append(Line(steps, values.mean(0), titles[name], values.std(0)))
+        lines.append(Line(steps, values.mean(0), titles[name], values.std(0, ddof=1)))
     return lines
 
 
@@ -229,7 +229,7 @@ def spectra(rows: Rows) -> list[Line]:
     lines = [Line(frequency, rows[f"{name}_power"], f"{title} dose") for name, title in _DOSES.items()]
     for kind, title in ((UNPAIRED, "CycleGAN"), (PAIRED, "registered pairs")):
         power = by_seed(rows, "power", kind=kind)
-        lines.append(Line(frequency, power.mean(0), title, power.std(0)))
+        lines.append(Line(frequency, power.mean(0), title, power.std(0, ddof=1)))
     return lines
 
 

@@ -37,6 +37,7 @@ from .measure import (
 from .network import UNet, from_checkpoint
 from .sample import Samples, denoise, expected_steps, sample, shares
 from .show import Family, accumulated, captioned, check_row, curves, family, own, published, sample_panels, toy_panels
+from .tables import chance_table, dimmest_table, law_table, step_table, toy_table
 from .toy import ExactPredictor, ToyPrior, toy_prior
 from .training import (
     EMBEDDED,
@@ -75,6 +76,7 @@ __all__ = [
     "best_non_local_means",
     "build",
     "captioned",
+    "chance_table",
     "check_counts",
     "check_row",
     "checkpoints",
@@ -82,6 +84,7 @@ __all__ = [
     "compared",
     "curves",
     "denoise",
+    "dimmest_table",
     "drawn",
     "expected_anscombe",
     "expected_steps",
@@ -91,6 +94,7 @@ __all__ = [
     "gain",
     "in_depth",
     "inverse_anscombe",
+    "law_table",
     "level_psnr",
     "load",
     "methods",
@@ -110,6 +114,7 @@ __all__ = [
     "spectrum",
     "split",
     "stacks",
+    "step_table",
     "telling_levels",
     "thinned",
     "thinning",
@@ -117,6 +122,7 @@ __all__ = [
     "toy_error",
     "toy_panels",
     "toy_prior",
+    "toy_table",
     "train",
     "train_embedded",
 ]

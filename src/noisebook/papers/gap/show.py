@@ -196,7 +196,7 @@ def accumulated(net: UNet, frames_db: Sequence[float], side: int, seed: int) -> 
 
 
 def curves(rows: Mapping[str, np.ndarray], titles: Mapping[str, str], x: str, **where: float) -> list[Line]:
-    """Mean and standard deviation over the seeds against a column, one line a quantity.
+    """Mean and standard deviation over the seeds against a column, one line a quantity; no spread of a single value.
 
     Args:
         rows: Columns of equal length.
@@ -211,7 +211,8 @@ def curves(rows: Mapping[str, np.ndarray], titles: Mapping[str, str], x: str, **
     lines = []
     for name, title in titles.items():
         values = [rows[name][chosen & (rows[x] == place)] for place in places]
-        mean, spread = (np.array([float(of(v)) for v in values]) for of in (np.mean, np.std))
+        mean = np.array([float(v.mean()) for v in values])
+        spread = np.array([float(v.std(ddof=1)) if len(v) > 1 else 0.0 for v in values])
         lines.append(Line(places, mean, title, spread, marker=True))
     return lines
 

@@ -12,13 +12,19 @@ import numpy as np
 from scipy import stats
 
 from noisebook import weights
-from noisebook.claims import Claim
+from noisebook.claims import Claim, against
+from noisebook.studies import precomputed
 
-from .long import LAWS
+from .long import LAWS, STUDIES
 
 Rows = Mapping[str, np.ndarray]
 SOURCE = "Krull et al. 2023"
 OURS = "ours"
+CHECK = f"{SOURCE}, check of the code"
+EXACT = "the exact posterior in place of a network"
+TISSUE = "held-out simulated tissue, one value a tissue"
+TOY = "five known images (simulated), posterior by enumeration"
+_DIMMEST = next(study.config for study in STUDIES if study.name == "dimmest")
 _MARGIN_DB = 1.0
 """Levels at which the best Gaussian filter is not so far above a flat image say nothing about a method."""
 
@@ -43,12 +49,14 @@ def claims(studies: Mapping[str, Rows]) -> list[Claim]:
         *_depth(studies["depth"]),
         _claim(
             "G12",
-            "training on the dimmest data (0.001 photons per pixel) meets no loss and ends with no weight that is not "
-            "finite: share of finite weights after 20,000 steps",
+            "training on the dimmest data never meets a loss that is not finite, nor ends with such a weight: share of "
+            "finite weights",
             studies["dimmest"]["finite"],
             low=1.0,
             source=OURS,
-            data="simulated tissue",
+            data=f"simulated tissue of {_DIMMEST['mean']:g} photons per pixel",
+            study="dimmest",
+            how=f"2-D residual U-Net, {_DIMMEST['width']} base channels; {_DIMMEST['steps']:,} steps; trained once",
         ),
         Claim("G13", "natural faces are generated", SOURCE, (), needs="FFHQ-256"),
     ]
@@ -110,36 +118,41 @@ def _claim(
     unit: str = "",
     source: str = SOURCE,
     data: str = "",
-    net: str = "",
+    study: str = "",
+    nets: tuple[str, ...] = (),
+    how: str = "",
     needs: str = "a level at which the best Gaussian filter is 1 dB above a flat image",
 ) -> Claim:
-    """A claim; without a measured value it is not tested, and ``needs`` says why."""
+    """A claim on a study, with the nets that it compares; without a value it is not tested, and ``needs`` says why."""
     values = tuple(float(value) for value in np.atleast_1d(ours))
-    known = {entry.id: entry for entry in weights.embedded()}
-    how = f"{known[net].architecture}; {known[net].schedule}" if net in known else ""
-    needs = "" if values else needs
-    return Claim(name, statement, source, values, low, high, unit=unit, data=data, schedule=how, needs=needs)
+    cards = [weights.metadata(net) for net in nets]
+    how = against(*(f"{card.architecture}; {card.schedule}; trained once" for card in cards)) if cards else how
+    needs, on = "" if values else needs, f"{data}, {precomputed(study)}"
+    return Claim(name, statement, source, values, low, high, unit=unit, data=on, schedule=how, needs=needs)
 
 
 def _thinning(rows: Rows) -> list[Claim]:
+    totals = "totals of input and target"
     places = np.concatenate([rows["fixed_places"], rows["drawn_places"]])
     statements: list[tuple[str, str, np.ndarray, float, float]] = [
-        ("G1a", "a fixed share gives totals without correlation", rows["fixed_correlation"], -0.05, 0.05),
-        ("G1b", "and an input total with Poisson's variance over mean", rows["fixed_ratio"], 0.93, 1.07),
-        ("G1c", "the authors' share level / mean(x) correlates the totals", rows["drawn_correlation"], -1.0, -0.2),
-        ("G1d", "and makes the input total vary less than Poisson's", rows["drawn_ratio"], 0.0, 0.7),
+        ("G1a", f"a fixed share gives {totals} without correlation", rows["fixed_correlation"], -0.05, 0.05),
+        ("G1b", "a fixed share gives an input total of Poisson's variance over mean", rows["fixed_ratio"], 0.93, 1.07),
+        ("G1c", f"the authors' share level / mean(x) correlates {totals}", rows["drawn_correlation"], -1.0, -0.2),
+        ("G1d", "the authors' share leaves the input total less variance than its mean", rows["drawn_ratio"], 0.0, 0.7),
         (
             "G1e",
-            "but given the totals places stay independent (correlation), which the loss rests on",
+            "given the totals, places of input and target are independent, which the loss rests on: correlation, one "
+            "value a share and seed",
             places,
             -0.01,
             0.01,
         ),
         ("G2a", "the loss of a uniform prediction is 0", rows["uniform_loss"], -1e-5, 1e-5),
     ]
-    sources = {"G1a": SOURCE, "G2a": SOURCE}
+    sources = {"G1a": SOURCE, "G2a": CHECK}
+    claim = partial(_claim, data="simulated tissue, one value a seed", study="thinning", how="no network")
     return [
-        _claim(name, statement, ours, low=low, high=high, source=sources.get(name, OURS), data="simulated tissue")
+        claim(name, statement, ours, low=low, high=high, source=sources.get(name, OURS))
         for name, statement, ours, low, high in statements
     ]
 
@@ -155,35 +168,33 @@ def _slopes(rows: Rows) -> np.ndarray:
 
 
 def _toy(rows: Rows) -> list[Claim]:
-    claim = partial(_claim, data="five known images, posterior by enumeration")
+    claim = partial(_claim, data=TOY, study="toy")
+    trained = partial(claim, nets=("gap-toy",))
     net = {"seed": rows["net_seed"]} | {name: rows[f"net_{name}"] for name in ("largest", "rms", "excess")}
     beyond = rows["beta_distance"] - rows["beta_noise"]
     beta = {"seed": rows["beta_seed"], "beta": rows["beta_beta"], "beyond": beyond}
     least, most = float(beta["beta"].min()), float(beta["beta"].max())
     small, large = (per_seed(beta, "beyond", beta=b) for b in (least, most))
     return [
-        claim(
+        trained(
             "G2b",
             "a trained net finds E[s / sum s | x]: largest error of any pixel's share, in units of a uniform one",
             per_seed(net, "largest", "max"),
             high=0.5,
-            net="gap-toy",
         ),
-        claim(
+        trained(
             "G2c",
-            "and the RMS error over all pixels, in the same unit",
+            "a trained net finds E[s / sum s | x]: RMS error over all pixels, in units of a uniform one",
             per_seed(net, "rms", "max"),
             high=0.1,
-            net="gap-toy",
         ),
-        claim(
+        trained(
             "G2d",
-            "it loses next to nothing against the exact prediction",
+            "a trained net loses next to nothing against the exact prediction",
             per_seed(net, "excess", "max"),
             high=0.005,
             unit="nats per photon",
             source=OURS,
-            net="gap-toy",
         ),
         claim(
             "G5a",
@@ -191,19 +202,29 @@ def _toy(rows: Rows) -> list[Claim]:
             _slopes(rows),
             low=-0.6,
             high=-0.4,
+            how=EXACT,
         ),
         claim(
             "G8a",
             f"at beta = {least:g} samples have the prior's chances: distance beyond that of as many exact draws",
             small,
             high=0.01,
+            how=EXACT,
         ),
-        claim("G8b", f"and at beta = {most:g} they are farther away (difference)", large - small, low=0.0, source=OURS),
+        claim(
+            "G8b",
+            f"at beta = {most:g} samples are farther from the prior's chances than at {least:g}: difference of the "
+            "distances",
+            large - small,
+            low=0.0,
+            source=OURS,
+            how=EXACT,
+        ),
     ]
 
 
 def _levels(rows: Rows) -> list[Claim]:
-    claim = partial(_claim, unit="dB", data="held-out simulated tissue")
+    claim = partial(_claim, unit="dB", data=TISSUE, study="levels")
     top = float(np.asarray(rows["level_db"]).max())
     found = []
     for every, at_top, other, words, wanted in (
@@ -214,19 +235,20 @@ def _levels(rows: Rows) -> list[Claim]:
         levels = ", ".join(f"{level:g}" for level in gains)
         worst = gains[min(gains, key=lambda level: gains[level].mean())] if gains else np.zeros(0)
         statement = f"one net beats {words} at every level that tells ({levels} dB): gain at the worst"
-        found.append(claim(every, statement, worst, low=0.0, net="gap-2d"))
-        statement = f"at {top:g} dB it is {wanted:g} dB above {words}"
-        found.append(claim(at_top, statement, gains.get(top, np.zeros(0)), low=wanted, source=OURS, net="gap-2d"))
+        found.append(claim(every, statement, worst, low=0.0, nets=("gap-2d",)))
+        statement = f"at {top:g} dB the net is {wanted:g} dB above {words}"
+        found.append(claim(at_top, statement, gains.get(top, np.zeros(0)), low=wanted, source=OURS, nets=("gap-2d",)))
     twin = gain(rows, "gap", "mse")
     mean = np.mean(list(twin.values()), axis=0) if twin else np.zeros(0)
     statement = (
-        "without the truth it denoises within half a dB of the same net trained on it: mean gain over the levels"
+        "a net that never saw the truth denoises within half a dB of the same net trained on it: mean gain over the "
+        "levels"
     )
-    return [claim("G3", statement, mean, low=-0.5, net="gap-2d-mse"), *found]
+    return [claim("G3", statement, mean, low=-0.5, nets=("gap-2d", "gap-2d-mse")), *found]
 
 
 def _diversity(rows: Rows) -> list[Claim]:
-    claim = partial(_claim, data="held-out simulated tissue", net="gap-2d")
+    claim = partial(_claim, data=TISSUE, study="diversity", nets=("gap-2d",))
     least, most = float(rows["number"].min()), float(rows["number"].max())
     one, many = (per_seed(rows, "error", "mean", number=k) for k in (least, most))
     spread = np.array([per_seed(rows, "spread", level_db=level) for level in np.unique(rows["level_db"])])
@@ -250,26 +272,31 @@ def _diversity(rows: Rows) -> list[Claim]:
 
 
 def _generation(rows: Rows) -> list[Claim]:
-    claim = partial(_claim, data="generated images beside as many held-out tissues", net="gap-2d-wide")
+    images = "generated images of simulated tissue"
+    claim = partial(_claim, study="generation", nets=("gap-2d-wide",))
+    claim = partial(claim, data=f"{images} beside as many held-out ones, one value a seed of the sampling")
+    betas = " and ".join(f"{beta:g}" for beta in np.unique(rows["beta"]))
     return [
         claim(
             "G7",
-            "sampling takes 1 / beta + ln(beta N) / ln(1 + beta) steps: steps over formula",
+            "sampling N photons takes 1 / beta + ln(beta N) / ln(1 + beta) steps: steps over formula, one value a seed "
+            f"for each beta of {betas}",
             rows["steps"] / rows["expected_steps"],
             low=0.9,
             high=1.1,
             source=OURS,
+            data=images,
         ),
         claim("G10a", "generated images have the photons asked for (ratio)", rows["mean_ratio"], low=1.0, high=1.1),
         claim(
             "G10b",
-            "and the power spectrum of real ones: largest |log2 ratio| of eight bands",
+            "generated images have the power spectrum of real ones: largest |log2 ratio| of eight bands",
             np.abs(np.log2(rows["power"] / rows["real_power"])).max(1),
             high=0.5,
         ),
         claim(
             "G10c",
-            "and their share of tissues of small cells (difference)",
+            "generated images have real ones' share of tissues of small cells (difference)",
             rows["small"] - rows["real_small"],
             low=-0.15,
             high=0.15,
@@ -278,7 +305,8 @@ def _generation(rows: Rows) -> list[Claim]:
 
 
 def _law(rows: Rows) -> list[Claim]:
-    claim = partial(_claim, source=OURS, data="generated images, alone and in batches", net="gap-2d-wide")
+    data = "generated images of simulated tissue, alone and in batches"
+    claim = partial(_claim, source=OURS, data=data, study="law", nets=("gap-2d-wide",))
     return [
         claim(
             "G9a",
@@ -289,8 +317,9 @@ def _law(rows: Rows) -> list[Claim]:
         ),
         claim(
             "G9b",
-            "the same tests tell the authors' sampler, which counts a batch's photons together, apart",
-            same_law(rows, "alone", "summed"),
+            "two-sample tests tell the authors' sampler, which counts a batch's photons together, apart: largest "
+            "p-value of any seed",
+            same_law(rows, "alone", "summed").max(),
             high=1e-3,
         ),
     ]
@@ -298,7 +327,8 @@ def _law(rows: Rows) -> list[Claim]:
 
 def _depth(rows: Rows) -> list[Claim]:
     difference = dict(rows) | {"gain": np.asarray(rows["solid"]) - np.asarray(rows["flat"])}
-    claim = partial(_claim, source=OURS, unit="dB", data="held-out simulated stacks", net="gap-3d")
+    claim = partial(_claim, source=OURS, unit="dB", data="held-out simulated stacks, one value a stack", study="depth")
+    claim = partial(claim, nets=("gap-3d", "gap-2d"))
     statement = "on a stack with structure along z the 3-D net beats the 2-D net plane by plane, at {:g} dB"
     return [
         claim(f"G11{letter}", statement.format(level), per_seed(difference, "gain", level_db=level), low=0.0)

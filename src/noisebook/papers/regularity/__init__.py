@@ -27,7 +27,7 @@ from .training import (
     train,
     train_embedded,
 )
-from .verdicts import by_seed, claims, table
+from .verdicts import by_seed, claims, penalty_table, rescaled, scale_table, table
 
 __all__ = [
     "CHAIN",
@@ -67,11 +67,14 @@ __all__ = [
     "noisy",
     "pairs",
     "penalties",
+    "penalty_table",
     "published",
     "read_csv",
     "redrawn",
     "render",
+    "rescaled",
     "rescaling",
+    "scale_table",
     "scene",
     "study_edges",
     "study_prior",

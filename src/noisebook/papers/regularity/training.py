@@ -168,7 +168,8 @@ def train_embedded(folder: Path, names: Iterable[str] | None = None, device: str
 
 def architecture(config: Config) -> str:
     """The network, in words."""
-    return f"U-Net, scaling {config.scaling}, {config.width} base channels (the authors: 64)"
+    plain = "" if config.norm else ", without batch normalisation"
+    return f"U-Net, scaling {config.scaling}, {config.width} base channels (the authors: 64){plain}"
 
 
 def schedule(config: Config) -> str:

@@ -8,21 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
-from noisebook import _numbers, studies, weights
-from noisebook.claims import Claim
+from noisebook import _numbers, studies
+from noisebook.claims import Claim, against
 
 from .circles import render
-from .long import CHAIN, FRESH, PLAIN
+from .long import CHAIN, FRESH, PLAIN, STUDIES
 from .theory import Moduli, penalties, rescaling
-from .training import DECAYS, SMALL, architecture, build, schedule
+from .training import DECAYS, SMALL, Config, architecture, build, schedule
 
 Rows = Mapping[str, np.ndarray]
 SOURCE = "Habring & Holler 2022"
 OURS = "ours"
+THEIR_CHECK, OUR_CHECK = (f"{source}, check of the code" for source in (SOURCE, OURS))
+TIMES = 4.0
+"""What kernels are multiplied with."""
+KERNELS, SCALINGS = 5, (1, 2, 3)
+"""Random kernels whose penalty is summed, and the scalings at which."""
 
 
 def by_seed(rows: Rows, quantity: str, kind: int = FRESH, **where: float) -> np.ndarray:
@@ -65,7 +72,26 @@ def log_ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.asarray(found[np.isfinite(found)])
 
 
-def claims(rows: Rows, prior: Rows, moduli: Moduli, redraw: np.ndarray) -> list[Claim]:
+def rescaled() -> np.ndarray:
+    """What kernels `TIMES` as large change in the output of untrained nets: relative RMS, one value a seed, (3,)."""
+    images = render(torch.tensor([[[0.5, 0.5, 0.3, 1.0]], [[0.4, 0.6, 0.2, 0.5]]]).double(), SMALL.size)
+    return np.array([rescaling(build(replace(SMALL, seed=seed)), images, TIMES) for seed in range(3)])
+
+
+def scale_table() -> dict[str, list[object]]:
+    """The columns of a table of `rescaled`."""
+    return {"untrained, seed": [0, 1, 2], f"kernels times {TIMES:g} change the output by": rescaled().tolist()}
+
+
+def penalty_table() -> dict[str, list[object]]:
+    """The columns of a table: a kernel's sum of squares over the integral, by scaling, means with deviations."""
+    found = np.array([penalties(SCALINGS, seed) for seed in range(KERNELS)]).T
+    shares = {"sum of squares / integral": found, "over s²": found / np.square(SCALINGS)[:, None]}
+    columns: dict[str, list[object]] = {"s": list(SCALINGS)}
+    return columns | {name: [_with_spread(row) for row in rows] for name, rows in shares.items()}
+
+
+def claims(rows: Rows, prior: Rows, moduli: Moduli, redraw: np.ndarray, pair: str = "") -> list[Claim]:
     """Every claim of the chapter, R1 to R9.
 
     Args:
@@ -73,6 +99,7 @@ def claims(rows: Rows, prior: Rows, moduli: Moduli, redraw: np.ndarray) -> list[
         prior: The study ``prior``.
         moduli: Of `disc_moduli`, from the widest kernel to the narrowest.
         redraw: As `redrawn` gives it.
+        pair: The two nets of ``redraw`` in words, the embedded ones if empty.
     """
     return [
         *_resolution(rows),
@@ -84,11 +111,13 @@ def claims(rows: Rows, prior: Rows, moduli: Moduli, redraw: np.ndarray) -> list[
         *_prior(prior),
         _claim(
             "R9",
-            "new noise changes the image more than the step from decay 0 to 0.001 does: log2 of the RMS changes",
+            "new noise changes the image more than the step from decay 0 to 0.001 does: log2 of the RMS changes, "
+            f"{len(redraw)} draws of noise through one training of each",
             np.log2(redraw),
             low=0.0,
             source=OURS,
-            schedule=_schedule("regularity-s1-decay-0"),
+            data="simulated circles, computed in the run",
+            schedule=pair or _nets(SMALL, replace(SMALL, decay=1e-3)),
         ),
     ]
 
@@ -102,44 +131,52 @@ def _claim(
     high: float = np.inf,
     source: str = SOURCE,
     schedule: str = "",
+    data: str = "",
 ) -> Claim:
-    """A claim on simulated circles; without a measured value it is not tested."""
+    """A claim; without a measured value it is not tested."""
     values = tuple(float(value) for value in np.atleast_1d(ours))
-    data = "simulated circles" if schedule else ""
     needs = "" if values else "nets whose edges keep a tenth of their contrast"
     return Claim(name, statement, source, values, low, high, data=data, schedule=schedule, needs=needs)
 
 
-def _schedule(name: str) -> str:
-    card = weights.metadata(name)
-    return f"{card.architecture}; {card.schedule}; new seeds where n is above 1 (precomputed study edges)"
+def _nets(*configs: Config) -> str:
+    """Networks that are compared, in words."""
+    return against(*(f"{architecture(config)}; {schedule(config)}" for config in configs))
+
+
+def _config(study: str) -> dict[str, Any]:
+    return next(one.config for one in STUDIES if one.name == study)
+
+
+_EDGES = f"simulated circles, {_config('edges')['images']} test images, {studies.precomputed('edges')}"
+_studied = partial(_claim, data=f"{_EDGES}, one value a seed of the training")
 
 
 def _resolution(rows: Rows) -> list[Claim]:
     steps, widths = ([by_seed(rows, q, scaling=s, decay=1e-3) for s in (1, 2, 3)] for q in ("step", "width"))
-    how = _schedule("regularity-s3-decay-0.001")
+    one, two, three = (replace(SMALL, scaling=s, decay=1e-3) for s in (1, 2, 3))
     falls = "with decay 0.001, the largest step across a true edge is smaller at s = {} than at s = {} (log2)"
     return [
-        _claim("R1a", falls.format(2, 1), log_ratio(steps[1], steps[0]), high=0.0, schedule=how),
-        _claim("R1b", falls.format(3, 2), log_ratio(steps[2], steps[1]), high=0.0, schedule=how),
-        _claim(
+        _studied("R1a", falls.format(2, 1), log_ratio(steps[1], steps[0]), high=0.0, schedule=_nets(two, one)),
+        _studied("R1b", falls.format(3, 2), log_ratio(steps[2], steps[1]), high=0.0, schedule=_nets(three, two)),
+        _studied(
             "R1c",
-            "from s = 1 to 3 the physical edge width falls by less than the pixel does, "
+            "with decay 0.001, from s = 1 to 3 the physical edge width falls by less than the pixel does, "
             "so a jump is not what it tends to: log2 of the width in pixels rises",
             log_ratio(3 * widths[2], widths[0]),
             low=0.0,
-            schedule=how,
+            schedule=_nets(three, one),
         ),
     ]
 
 
 def _decay(rows: Rows) -> list[Claim]:
-    how = _schedule("regularity-s1-decay-0.1")
     widths = {decay: by_seed(rows, "width", scaling=1, decay=decay) for decay in DECAYS}
     found = []
     for letter, low, high in zip("abc", DECAYS, DECAYS[1:], strict=False):
         statement = f"edges are wider at decay {high:g} than at {low:g} (log2, s = 1)"
-        found.append(_claim(f"R2{letter}", statement, log_ratio(widths[high], widths[low]), low=0.0, schedule=how))
+        how = _nets(replace(SMALL, decay=high), replace(SMALL, decay=low))
+        found.append(_studied(f"R2{letter}", statement, log_ratio(widths[high], widths[low]), low=0.0, schedule=how))
     return found
 
 
@@ -148,63 +185,65 @@ def _sharp(rows: Rows) -> list[Claim]:
     for letter, scaling in zip("abc", (1, 2, 3), strict=True):
         widths = by_seed(rows, "width_px", scaling=scaling, decay=0.0)
         statement = f"without decay edges are at most 2 pixels wide at s = {scaling}"
-        config = replace(SMALL, scaling=scaling)
-        how = f"{architecture(config)}; {schedule(config)} (precomputed study edges)"
-        known = widths[np.isfinite(widths)]
-        found.append(_claim(f"R3{letter}", statement, known, high=2.0, source=OURS, schedule=how))
+        how, known = _nets(replace(SMALL, scaling=scaling)), widths[np.isfinite(widths)]
+        found.append(_studied(f"R3{letter}", statement, known, high=2.0, source=OURS, schedule=how))
     grown = [np.divide(*(by_seed(rows, "width_px", scaling=s, decay=decay) for s in (3, 1))) for decay in (0.0, 1e-3)]
     share = np.log2(grown[0]) / np.log2(grown[1])
     statement = (
         "the decay is what widens edges on finer grids: without it they grow, in pixels from s = 1 to 3, by at most "
         "half as much as with decay 0.001 (share of log2)"
     )
-    return [*found, _claim("R3d", statement, share[np.isfinite(share)], high=0.5, source=OURS, schedule=how)]
+    how = _nets(*(replace(SMALL, scaling=s, decay=decay) for decay in (0.0, 1e-3) for s in (3, 1)))
+    return [*found, _studied("R3d", statement, share[np.isfinite(share)], high=0.5, source=OURS, schedule=how)]
 
 
 def _theory(moduli: Moduli) -> list[Claim]:
-    scaled = np.array([penalties((1, 2, 3), seed) for seed in range(5)])
+    scaled = np.array([penalties(SCALINGS, seed) for seed in range(KERNELS)])
     return [
         _claim(
             "R4a",
             "the modulus of continuity of a blurred disc stays below its bound (largest ratio)",
             (moduli.modulus / moduli.bound).max(),
             high=1.0 + 1e-9,
+            source=THEIR_CHECK,
         ),
         _claim(
             "R4b",
             "as the kernel becomes a Dirac, a jump of height 1 survives",
             moduli.modulus[-1, 0],
             low=0.9,
-            source=OURS,
+            source=OUR_CHECK,
         ),
         _claim(
             "R4c",
-            "and the bound says nothing more: it is above the jump at the smallest shift",
+            "as the kernel becomes a Dirac, the bound says nothing more: it is above the jump at the smallest shift",
             moduli.bound[-1, 0],
             low=1.0,
-            source=OURS,
+            source=OUR_CHECK,
         ),
         _claim(
             "R5a",
-            "reg/s² penalises the integral of theta²: sum of squares over s² times the integral, at s = 2 and 3",
+            "decay/s² penalises the integral of theta²: sum of squares over s² times the integral, "
+            f"{KERNELS} random kernels at each of s = 2 and 3",
             (scaled[:, 1:] / np.array([4, 9])).ravel(),
             low=0.9,
             high=1.1,
+            source=THEIR_CHECK,
         ),
         _claim(
             "R5b",
-            "reg without 1/s² penalises the same kernel nine times as much at s = 3 as at s = 1",
+            "decay without 1/s² penalises the same kernel nine times as much at s = 3 as at s = 1, "
+            f"{KERNELS} random kernels",
             scaled[:, 2] / scaled[:, 0],
             low=7.5,
             high=10.5,
-            source=OURS,
+            source=OUR_CHECK,
         ),
     ]
 
 
 def _normalisation(rows: Rows) -> list[Claim]:
-    images = render(torch.tensor([[[0.5, 0.5, 0.3, 1.0]], [[0.4, 0.6, 0.2, 0.5]]]).double(), SMALL.size)
-    changes = np.array([rescaling(build(replace(SMALL, seed=seed)), images, 4.0) for seed in range(3)])
+    with_it, without = ([replace(SMALL, norm=norm, decay=d) for d in (DECAYS[-1], 0.0)] for norm in (True, False))
 
     def rise(kind: int) -> np.ndarray:
         at = {d: by_seed(rows, "contrast", kind, scaling=1, decay=d) for d in (DECAYS[0], DECAYS[-1])}
@@ -214,26 +253,29 @@ def _normalisation(rows: Rows) -> list[Claim]:
     return [
         _claim(
             "R6a",
-            "behind batch normalisation the scale of a kernel does not matter: kernels times 4 change the output by",
-            changes,
+            f"behind batch normalisation the scale of a kernel does not matter: kernels times {TIMES:g} change the "
+            "output by",
+            rescaled(),
             high=0.05,
             source=OURS,
+            data="two simulated circles, computed in the run, one value a seed of the weights",
+            schedule=f"{architecture(SMALL)}; untrained",
         ),
-        _claim(
+        _studied(
             "R6b",
             "without batch normalisation decay 0.1 costs more contrast at edges than with it (difference)",
             rise(FRESH) - rise(PLAIN),
             low=0.0,
             source=OURS,
-            schedule=_schedule("regularity-s1-decay-0.1"),
+            schedule=_nets(*without, *with_it),
         ),
-        _claim(
+        _studied(
             "R6c",
             "without batch normalisation edges at decay 0.1 are wider than with it (log2)",
             log_ratio(*(by_seed(rows, "width", kind, scaling=1, decay=DECAYS[-1]) for kind in (PLAIN, FRESH))),
             low=0.0,
             source=OURS,
-            schedule=_schedule("regularity-s1-decay-0.1"),
+            schedule=_nets(without[0], with_it[0]),
         ),
     ]
 
@@ -241,8 +283,9 @@ def _normalisation(rows: Rows) -> list[Claim]:
 def _chain(rows: Rows) -> list[Claim]:
     last = DECAYS[-1]
     fresh, chain = (by_seed(rows, "width", kind, scaling=1, decay=last) for kind in (FRESH, CHAIN))
+    net = _nets(replace(SMALL, decay=last))
     return [
-        _claim(
+        _studied(
             "R7",
             "the authors' chain of warm starts leaves edges at decay 0.1 as wide as new weights do, within a factor of "
             "1.4 (log2)",
@@ -250,7 +293,7 @@ def _chain(rows: Rows) -> list[Claim]:
             low=-0.5,
             high=0.5,
             source=OURS,
-            schedule=_schedule("regularity-s1-decay-0.1"),
+            schedule=against(f"{net}; from the weights of the next lower decay", f"{net}; from new weights"),
         )
     ]
 
@@ -258,7 +301,9 @@ def _chain(rows: Rows) -> list[Claim]:
 def _prior(prior: Rows) -> list[Claim]:
     size, width = np.asarray(prior["size"]), np.asarray(prior["width"])
     small, large = (width[size == side] for side in (size.min(), size.max()))
-    fits = f"deep image prior, precomputed study prior, at {size.min()} to {size.max()} pixels a side"
+    config = _config("prior")
+    net = f"deep image prior: U-Net, {config['width']} base channels, weight decay {config['decay']:g}/s²"
+    scene = f"a simulated scene with noise of {config['sigma']:g}, {studies.precomputed('prior')}, one value a seed, at"
     return [
         _claim(
             "R8a",
@@ -266,14 +311,17 @@ def _prior(prior: Rows) -> list[Claim]:
             f"{size.max()} over that at {size.min()} pixels (a jump: {np.log2(size.min() / size.max()):g})",
             log_ratio(large, small),
             low=-1.0,
-            schedule=fits,
+            data=f"{scene} {size.max()} against {size.min()} pixels a side",
+            schedule=f"{net}; stopped by discrepancy",
         ),
         _claim(
             "R8b",
-            "run on, it sharpens towards the noisy image's jumps: log2 of the width late over that at the stop",
+            "run on, the deep image prior sharpens towards the noisy image's jumps: log2 of the width late over that "
+            "at the stop",
             log_ratio(np.asarray(prior["late_width"]), small),
             high=0.0,
             source=OURS,
-            schedule=fits,
+            data=f"{scene} {size.min()} pixels a side",
+            schedule=f"{net}; run for {config['limit']:,} steps against stopped by discrepancy",
         ),
     ]

@@ -25,6 +25,7 @@ from .long import (
     STUDIES,
     TRAINED,
     held_out,
+    held_out_patients,
     initial_losses,
     methods,
     pairs,
@@ -48,6 +49,7 @@ from .network import (
     sample,
 )
 from .observer import Task, opacity, opacity_detectability, opacity_response
+from .tables import table, training_table
 from .training import (
     AE,
     EMBEDDED,
@@ -61,6 +63,7 @@ from .training import (
     checkpoints,
     describe,
     load,
+    patient_numbers,
     radiographs,
     schedule,
     train,
@@ -69,7 +72,7 @@ from .training import (
     training_images,
     vae_loss,
 )
-from .verdicts import claims, epochs_to, of_method, table, transfer_matrix
+from .verdicts import claims, epochs_to, of_method, transfer_matrix
 
 __all__ = [
     "AE",
@@ -115,6 +118,7 @@ __all__ = [
     "filtered",
     "glorot",
     "held_out",
+    "held_out_patients",
     "initial_losses",
     "keras_parameters",
     "labels",
@@ -127,6 +131,7 @@ __all__ = [
     "opacity_response",
     "pairs",
     "parameter_table",
+    "patient_numbers",
     "radiographs",
     "rows_again",
     "sample",
@@ -144,6 +149,7 @@ __all__ = [
     "train_embedded",
     "train_logged",
     "training_images",
+    "training_table",
     "transfer_matrix",
     "tuned",
     "unclipped",

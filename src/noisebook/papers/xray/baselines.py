@@ -115,7 +115,7 @@ def wrapping(images: Tensor, seed: int) -> dict[str, np.ndarray]:
     Returns:
         Three values each: ``share`` of the pixels whose noisy value leaves 0 to 255; ``clipped`` and ``wrapped``, the
         PSNR in dB over all images; ``carried``, the share of the wrapped images' squared error that lies in those
-        pixels; ``elsewhere``, the largest difference of wrapped and plain whole numbers in the others (grey levels).
+        pixels; ``elsewhere``, the largest difference of wrapped and clipped image in the others (grey levels).
     """
     rows = []
     for level in VARIANCE:
@@ -129,7 +129,7 @@ def wrapping(images: Tensor, seed: int) -> dict[str, np.ndarray]:
         away = (values < 0) | (values > 255)
         psnr = [10 * math.log10(255**2 / float((image - images).square().mean())) for image in (clipped, wrapped)]
         square = (wrapped - images).square()
-        elsewhere = (wrapped - values).abs()[~away].max()
+        elsewhere = (wrapped - clipped).abs()[~away].max()
         rows.append([away.double().mean(), *psnr, square[away].sum() / square.sum(), elsewhere])
     names = ("share", "clipped", "wrapped", "carried", "elsewhere")
     return dict(zip(names, np.array(rows, np.float64).T, strict=True))

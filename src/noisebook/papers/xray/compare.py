@@ -19,7 +19,7 @@ from noisebook.studies import by_seed
 
 from .baselines import scores
 from .corruptions import CORRUPTIONS, corrupt, unclipped, unit
-from .long import held_out, pairs
+from .long import held_out, held_out_patients, pairs
 from .network import SIZES, VAE, Autoencoder, Network, ResidualAutoencoder, denoise, keras_parameters, sample
 from .observer import Denoiser, opacity_detectability
 from .training import AE, VARIATIONAL, Config, checkpoints, load, train, training_images
@@ -161,7 +161,8 @@ def rows_again(spread: Rows, transfer: Rows, detect: Rows) -> tuple[list[float],
     noisy, truth = pairs(images, "gaussian-medium", 1000)
     found = [scores(denoise(load("xray-residual"), noisy), truth)["psnr"]]
     found.append(scores(*pairs(images, "gaussian-hard", 1000))["psnr"])
-    found.append(opacity_detectability(lambda shown: shown, images, "gaussian-medium", 1000))
+    patients = held_out_patients()
+    found.append(opacity_detectability(lambda shown: shown, images, "gaussian-medium", 1000, patients=patients))
     before = by_seed(transfer, "before", trained=0, tested=CORRUPTIONS.index("gaussian-hard"))
     stored = [of_method(spread, "psnr", "residual")[0], before[0], of_method(detect, "detectability", "identity")[0]]
     return found, [float(value) for value in stored]

@@ -32,6 +32,7 @@ from .training import (
     build,
     checkpoints,
     load,
+    patient_numbers,
     radiographs,
     train_logged,
     vae_loss,
@@ -49,6 +50,11 @@ EPOCHS = {"residual": SMALL.epochs, "ae": AE.epochs, "vae": VARIATIONAL.epochs}
 def held_out(part: str = "test", size: int = 64) -> Tensor:
     """The embedded images of a part, ``train`` for some that the nets know: (N, 1, size, size) uint8."""
     return radiographs(embedded.embedded_xray(progress=False), part, size)
+
+
+def held_out_patients(part: str = "test") -> np.ndarray:
+    """Which patient each image of `held_out` shows: (N,), numbers from 0."""
+    return patient_numbers(embedded.embedded_xray(progress=False), part)
 
 
 def pairs(images: Tensor, corruption: str, seed: int) -> tuple[Tensor, Tensor]:
@@ -284,15 +290,15 @@ def study_detect(
 
     Returns:
         One row a method and seed: ``method`` (its place in `METHODS`, -1 for the images without noise), ``seed`` and
-        ``detectability``, d'.
+        ``detectability``, d', with the patients as groups.
     """
-    images, task = held_out(), Task(contrast=contrast, draws=draws)
+    images, patients, task = held_out(), held_out_patients(), Task(contrast=contrast, draws=draws)
     rows = []
     for seed in seeds:
-        clean = opacity_detectability(lambda noisy: noisy, images, "", seed, task)
+        clean = opacity_detectability(lambda noisy: noisy, images, "", seed, task, patients)
         rows.append({"method": -1, "seed": seed, "detectability": clean})
         for name, method in methods(folder, device, seed, corruption, epochs, width):
-            found = opacity_detectability(method, images, corruption, seed + 1000, task)
+            found = opacity_detectability(method, images, corruption, seed + 1000, task, patients)
             rows.append({"method": METHODS.index(name), "seed": seed, "detectability": found})
     return _columns(rows)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,11 +65,19 @@ def middle(size: int, place: tuple[float, float]) -> tuple[int, int]:
     return int(place[0] * size), int(place[1] * size)
 
 
-def opacity_detectability(denoiser: Denoiser, images: Tensor, corruption: str, seed: int, task: Task = Task()) -> float:
+def opacity_detectability(
+    denoiser: Denoiser,
+    images: Tensor,
+    corruption: str,
+    seed: int,
+    task: Task = Task(),
+    patients: np.ndarray | None = None,
+) -> float:
     """The observer's d' for the opacity in denoised images.
 
     Every image serves in both classes, with other noise, so that d' is that of a known signal in the noise and in the
-    variation from patient to patient.
+    variation from patient to patient. All patches of a patient are one group of `noisebook.metrics.detectability`:
+    they share an anatomy, which cancels in the difference of the classes' means.
 
     Args:
         denoiser: (N, 1, Y, X) in [0, 1] to the same shape; the identity tells what there was to detect.
@@ -76,6 +85,10 @@ def opacity_detectability(denoiser: Denoiser, images: Tensor, corruption: str, s
         corruption: One of `CORRUPTIONS`, or empty for none.
         seed: Of the noise.
         task: Opacity and observer.
+        patients: (N,), a label for each image; none: each image is of another patient.
+
+    Returns:
+        d', below zero where there is no more than noise.
 
     Raises:
         ValueError: If a patch does not lie inside the image, and as `noisebook.metrics.detectability` raises.
@@ -94,7 +107,8 @@ def opacity_detectability(denoiser: Denoiser, images: Tensor, corruption: str, s
                 noisy = corrupt(shown, corruption, generator) if corruption else shown
                 patches.append(denoiser(unit(noisy))[:, 0, *window])
     absent, present_patches = (torch.cat(patches).numpy() for patches in seen)
-    return metrics.detectability(absent, present_patches, channels)
+    groups = np.arange(len(images)) if patients is None else patients
+    return metrics.detectability(absent, present_patches, channels, np.tile(groups, len(seen[0])))
 
 
 def opacity_response(

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -180,13 +181,25 @@ def radiographs(
     Raises:
         ValueError: As these raise; an unknown part or class, or one that holds no image.
     """
+    return torch.from_numpy(datasets.xray_images(_files(root, part, by, label, limit), size))
+
+
+def patient_numbers(
+    root: str | Path, part: str, *, by: str = "folder", label: str = "", limit: int | None = None
+) -> np.ndarray:
+    """Whose images `radiographs` gives for the same arguments: (N,), numbers from 0 that tell patients apart."""
+    numbers: np.ndarray = np.unique([f.patient for f in _files(root, part, by, label, limit)], return_inverse=True)[1]
+    return numbers
+
+
+def _files(root: str | Path, part: str, by: str, label: str, limit: int | None) -> list[datasets.XrayFile]:
     check_one_of("part", part, datasets.XRAY_PARTS)
     check_one_of("label", label, ("", *datasets.XRAY_CLASSES))
     files = [f for f in datasets.xray_split(datasets.xray_files(root), by)[part] if label in ("", f.label)]
     if not files:
         raise error(f"{root}: {part}", "radiographs", "none", "Take another part or recipe.")
     count = len(files) if limit is None else min(limit, len(files))
-    return torch.from_numpy(datasets.xray_images([files[k * len(files) // count] for k in range(count)], size))
+    return [files[k * len(files) // count] for k in range(count)]
 
 
 def training_images(size: int = 64) -> Tensor:
@@ -274,12 +287,17 @@ def _register(name: str, config: Config, net: Network) -> None:
         lambda net: denoise(net, examples),
         "RMS in images from 0 to 1",
         chapter="xray",
-        architecture=f"{_ARCHITECTURES[config.model]}, {describe(config)}",
+        architecture=architecture(config),
         config={k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k in fields},
         schedule=schedule(config),
         training_data=f"{embedded.XRAY_TRAIN.id}: 336 simulated patients, 4 views each",
         seed=config.seed,
     )
+
+
+def architecture(config: Config) -> str:
+    """The network, in words."""
+    return f"{_ARCHITECTURES[config.model]}, {describe(config)}"
 
 
 def describe(config: Config) -> str:

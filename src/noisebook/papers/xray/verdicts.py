@@ -1,4 +1,4 @@
-"""The chapter's tables and claims, computed from what was measured.
+"""The chapter's claims, computed from what was measured.
 
 L. Gondara, ICDMW 2016, doi 10.1109/ICDMW.2016.0041; X.-J. Mao, C. Shen, Y.-B. Yang, NeurIPS 2016, arXiv 1603.09056.
 """
@@ -7,41 +7,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 
-from noisebook import _numbers, embedded
 from noisebook.claims import Claim
 from noisebook.studies import by_seed
 
+from . import told
 from .baselines import PARAMETERS
 from .corruptions import CORRUPTIONS, VARIANCE
-from .long import METHODS, MIXED, STUDIES, TRAINED
-from .training import AE, SMALL, VARIATIONAL, Config, describe, schedule
+from .long import METHODS, MIXED, TRAINED
+from .training import VARIATIONAL, architecture
 
 Rows = Mapping[str, np.ndarray]
 MAO, GONDARA, OURS = "Mao et al. 2016", "Gondara 2016", "ours"
 AUTHORS = "the authors' notebooks"
 CODERS = {"ae": "autoencoder", "vae": "VAE"}
-MODELS = {"ae": AE, "vae": VARIATIONAL, "residual": SMALL}
 
 
 def of_method(rows: Rows, quantity: str, name: str) -> np.ndarray:
     """A quantity of one of `METHODS`, one value a seed."""
     return by_seed(rows, quantity, method=METHODS.index(name))
-
-
-def table(spread: Rows, detect: Rows) -> dict[str, list[object]]:
-    """The columns of a table of all methods: means over the seeds, with their standard deviations."""
-    heads = {"psnr": "PSNR / dB", "ssim": "SSIM", "mse": "squared error", "kept": "high frequencies kept"}
-    columns: dict[str, list[object]] = {"method": list(METHODS)}
-    for rows, quantity, head in [*((spread, q, h) for q, h in heads.items()), (detect, "detectability", "d'")]:
-        values = [of_method(rows, quantity, name) for name in METHODS]
-        single = len(values[0]) == 1
-        columns[head] = [v.item() if single else _numbers.with_spread(v.mean(), v.std(ddof=1), 1) for v in values]
-    return columns
 
 
 def transfer_matrix(transfer: Rows) -> np.ndarray:
@@ -87,13 +74,13 @@ def claims(
         *_training_error(spread),
         _claim(
             "X4",
-            "an untrained VAE with Glorot's weights costs n ln 2: its loss over that, 64 x 64 (torch's own weights: "
-            "1 to 17 % off)",
+            "an untrained VAE with Glorot's weights costs n ln 2: its loss over that",
             np.asarray(initial) / (64**2 * math.log(2)),
             low=0.99,
             high=1.01,
             published="2839.1",
             source=AUTHORS,
+            how=f"{architecture(VARIATIONAL)}; untrained",
         ),
         *_latent(latent),
         *_skips(skips),
@@ -115,71 +102,49 @@ def _claim(
     source: str = OURS,
     published: str = "",
     how: str = "",
+    study: str = "",
+    on: str = told.HELD_OUT,
 ) -> Claim:
-    """A claim on held-out simulated patients."""
-    values = tuple(float(value) for value in np.atleast_1d(ours))
-    data = f"simulated chest radiographs ({embedded.XRAY_TEST.id}), 64 x 64, held-out patients"
+    """A claim on simulated patients."""
+    values, data = tuple(float(value) for value in np.atleast_1d(ours)), told.data(on, study)
     return Claim(name, statement, source, values, low, high, unit=unit, published=published, data=data, schedule=how)
 
 
-def _study(name: str) -> dict[str, Any]:
-    return next(study.config for study in STUDIES if study.name == name)
-
-
-def _how(*models: str, study: str) -> str:
-    """The nets of a study, in words, as its configuration has them."""
-    known, words = _study(study), []
-    for model in models:
-        changed: dict[str, Any] = {
-            name: known[name] for name in ("width", "images") if name in known and model == "residual"
-        }
-        epochs = known["epochs"]
-        changed["epochs"] = epochs[model] if isinstance(epochs, dict) else epochs
-        config: Config = replace(MODELS[model], **changed, corruptions=(known.get("corruption", "each in turn"),))
-        words.append(f"{model}: {describe(config)}; {schedule(config)}")
-    return f"{'. '.join(words)} (precomputed study {study})"
-
-
 def _best(spread: Rows) -> list[Claim]:
-    how = _how("ae", "vae", "residual", study="spread")
     psnr, ssim, mse = (
         {name: of_method(spread, quantity, name) for name in METHODS} for quantity in ("psnr", "ssim", "mse")
     )
     filters = np.max([psnr[name] for name in PARAMETERS], 0)
     best = "on held-out patients the residual autoencoder beats the better of autoencoder and VAE: "
+    claim = partial(_claim, source=AUTHORS, study="spread", how=told.nets("spread", "residual", "ae", "vae"))
     return [
-        _claim(
+        claim(
             "X1a",
             best + "PSNR gained",
             psnr["residual"] - np.maximum(psnr["ae"], psnr["vae"]),
             low=0.0,
             unit="dB",
-            source=AUTHORS,
-            how=how,
         ),
-        _claim(
+        claim(
             "X1b",
             best + "SSIM gained",
             ssim["residual"] - np.maximum(ssim["ae"], ssim["vae"]),
             low=0.0,
-            source=AUTHORS,
-            how=how,
         ),
-        _claim(
+        claim(
             "X1c",
             best + "its squared error over theirs",
             mse["residual"] / np.minimum(mse["ae"], mse["vae"]),
             high=1.0,
-            source=AUTHORS,
-            how=how,
         ),
         _claim(
             "X1d",
-            "and it beats the best of identity, median, Gaussian and non-local means: PSNR gained",
+            "the residual autoencoder beats the best of identity, median, Gaussian and non-local means: PSNR gained",
             psnr["residual"] - filters,
             low=0.0,
             unit="dB",
-            how=how,
+            study="spread",
+            how=told.nets("spread", "residual"),
         ),
     ]
 
@@ -193,7 +158,8 @@ def _smooth(spread: Rows) -> list[Claim]:
             kept[name],
             high=0.5,
             source=AUTHORS,
-            how=_how(name, study="spread"),
+            study="spread",
+            how=told.nets("spread", name),
         )
         for letter, name in zip("ab", CODERS, strict=True)
     ]
@@ -201,29 +167,36 @@ def _smooth(spread: Rows) -> list[Claim]:
         *found,
         _claim(
             "X2c",
-            "the residual autoencoder keeps more of it than the better of both: difference",
+            "the residual autoencoder keeps more of the truth above a quarter cycle a pixel than the better of "
+            "autoencoder and VAE: difference of the shares",
             kept["residual"] - np.maximum(kept["ae"], kept["vae"]),
             low=0.0,
-            how=_how("residual", study="spread"),
+            study="spread",
+            how=told.nets("spread", "residual", "ae", "vae"),
         ),
     ]
 
 
 def _training_error(spread: Rows) -> list[Claim]:
     known, held = (of_method(spread, quantity, "residual") for quantity in ("train_mse", "mse"))
-    how = _how("residual", study="spread")
+    claim = partial(_claim, study="spread", how=told.nets("spread", "residual"))
     return [
-        _claim(
+        claim(
             "X3a",
             "the residual autoencoder reaches a squared error of .0015 on its training images",
             known,
             high=0.0015,
             source=AUTHORS,
             published=".0015 (28.2 dB), 150 epochs",
-            how=how,
+            on=told.KNOWN,
         ),
-        _claim(
-            "X3b", "on held-out patients its error is at most a tenth larger: ratio", held / known, high=1.1, how=how
+        claim(
+            "X3b",
+            "the residual autoencoder's squared error is at most a tenth larger on held-out patients than on those of "
+            "the training: ratio",
+            held / known,
+            high=1.1,
+            on=told.BOTH,
         ),
     ]
 
@@ -232,26 +205,26 @@ def _latent(latent: Rows) -> list[Claim]:
     at = {size: int(np.flatnonzero(np.asarray(latent["latent"]) == size)[0]) for size in (10, 40)}
     final = {size: np.asarray(latent["loss"])[row, :, -1] for size, row in at.items()}
     psnr = {size: np.asarray(latent["psnr"])[row] for size, row in at.items()}
-    how = _how("vae", study="latent")
+    how = told.nets("latent", "vae", each=tuple({"latent": size} for size in at))
+    claim = partial(_claim, study="latent", how=how)
     return [
-        _claim(
+        claim(
             "X5a",
-            "10 or 40 latent numbers make no difference: final loss with 40 over that with 10",
+            "10 or 40 latent numbers make no difference to the training: final loss with 40 over that with 10",
             final[40] / final[10],
             low=0.99,
             high=1.01,
             source=AUTHORS,
             published="2412 / 2405 at epoch 20, 2368 / 2366 at epoch 100",
-            how=how,
+            on=told.TRAINING,
         ),
-        _claim(
+        claim(
             "X5b",
-            "nor on held-out patients: PSNR with 40 less that with 10",
+            "10 or 40 latent numbers make no difference on held-out patients: PSNR with 40 less that with 10",
             psnr[40] - psnr[10],
             low=-0.5,
             high=0.5,
             unit="dB",
-            how=how,
         ),
     ]
 
@@ -261,24 +234,23 @@ def _skips(skips: Rows) -> list[Claim]:
     count = without.shape[1]
     epochs = np.array([epochs_to(b, a[-1]) for a, b in zip(without, with_them, strict=True)])
     psnr = np.asarray(skips["psnr"])
-    how = _how("residual", study="skips")
+    how = told.nets("skips", "residual", each=({}, {"skips": False}))
+    claim = partial(_claim, source=MAO, study="skips", how=how)
     return [
-        _claim(
+        claim(
             "X6a",
-            f"skips speed up convergence: epochs to the loss that {count} reach without them, as a share of these",
+            f"skips speed up convergence: epochs to the training loss that {count} reach without them, as a share of "
+            "these",
             epochs / count,
             high=0.5,
-            source=MAO,
-            how=how,
+            on=told.TRAINING,
         ),
-        _claim(
+        claim(
             "X6b",
-            "and raise the PSNR on held-out patients",
+            "skips raise the PSNR on held-out patients: with them less without",
             psnr[1] - psnr[0],
             low=0.0,
             unit="dB",
-            source=MAO,
-            how=how,
         ),
     ]
 
@@ -289,17 +261,24 @@ def _transfer(transfer: Rows) -> list[Claim]:
     shares = gain[: len(CORRUPTIONS)] / own
     apart = ~np.eye(len(CORRUPTIONS), dtype=bool)
     level = [CORRUPTIONS.index(name) for name in MIXED]
-    how = _how("residual", study="transfer")
+    one_each = {"corruptions": (f"one of the {len(CORRUPTIONS)} for each net",)}
+    claim = partial(_claim, study="transfer", how=told.nets("transfer", "residual", each=(one_each,)))
+    levels = {"corruptions": (f"{' and '.join(MIXED)} for one net and one of them for each of three",)}
     return [
-        _claim(
+        claim(
             "X7a",
             "what a net gains on corruptions it was not trained on is less than what their own nets gain: mean share",
             shares[apart].mean(0),
             high=0.9,
-            how=how,
         ),
-        _claim("X7b", "and more than nothing: mean share", shares[apart].mean(0), low=0.0, how=how),
-        _claim(
+        claim(
+            "X7b",
+            "no net spoils a corruption that it was not trained on: smallest PSNR gained over all pairs",
+            gain[: len(CORRUPTIONS)][apart].min(0),
+            low=0.0,
+            unit="dB",
+        ),
+        claim(
             "X9",
             "one net for all levels of Gaussian noise is as good as three nets for one each, within half a dB: mean "
             "difference",
@@ -307,31 +286,32 @@ def _transfer(transfer: Rows) -> list[Claim]:
             low=-0.5,
             unit="dB",
             source=MAO,
-            how=how,
+            how=told.nets("transfer", "residual", each=(levels,)),
         ),
     ]
 
 
 def _wrapped(wrapped: Rows) -> list[Claim]:
-    levels = f"at {', '.join(VARIANCE)} level"
+    worst = f"at the worst of the levels {', '.join(VARIANCE)}"
     return [
         _claim(
             "X8a",
-            f"wrapping around changes nothing, exactly, where values stay within 0 to 255: largest difference {levels}",
-            wrapped["elsewhere"],
+            "where values stay within 0 to 255 the authors' wrapped image is the clipped one: largest difference "
+            f"{worst}",
+            np.max(wrapped["elsewhere"]),
             high=0.0,
             unit="grey levels",
         ),
         _claim(
             "X8b",
-            f"the pixels that wrap carry most of the squared error of the authors' Gaussian noise: share {levels}",
-            wrapped["carried"],
+            f"the pixels that wrap carry most of the squared error of the authors' Gaussian noise: share {worst}",
+            np.min(wrapped["carried"]),
             low=0.5,
         ),
         _claim(
             "X8c",
-            f"wrapping costs PSNR: clipped less wrapped, {levels}",
-            np.asarray(wrapped["clipped"]) - np.asarray(wrapped["wrapped"]),
+            f"wrapping costs PSNR: clipped less wrapped, {worst}",
+            np.min(np.asarray(wrapped["clipped"]) - np.asarray(wrapped["wrapped"])),
             low=3.0,
             unit="dB",
             source=AUTHORS,
@@ -342,10 +322,13 @@ def _wrapped(wrapped: Rows) -> list[Claim]:
 
 def _images(images: Rows) -> list[Claim]:
     counts = sorted({int(count) for count in images["images"]})
-    psnr = {count: by_seed(images, "psnr", images=count) for count in counts}
+    psnr, epochs = ({count: by_seed(images, name, images=count) for count in counts} for name in ("psnr", "epochs"))
     few = next(count for count in counts if count >= 300)
-    width, steps = _study("images")["width"], _study("images")["steps"]
-    how = f"residual: {width:g} of the authors' width; {steps} steps for each number (precomputed study images)"
+
+    def how(*numbers: int) -> str:
+        each = tuple({"images": number, "epochs": int(epochs[number][0])} for number in numbers)
+        return told.nets("images", "residual", each=each)
+
     return [
         _claim(
             "X10a",
@@ -353,16 +336,18 @@ def _images(images: Rows) -> list[Claim]:
             psnr[counts[-1]] - psnr[counts[0]],
             low=0.0,
             unit="dB",
-            how=how,
+            study="images",
+            how=how(counts[-1], counts[0]),
         ),
         _claim(
             "X10b",
-            f"but a few hundred do: {counts[-1]} gain at most half a dB over {few}",
+            f"a few hundred training images are enough: {counts[-1]} gain at most half a dB over {few}",
             psnr[counts[-1]] - psnr[few],
             high=0.5,
             unit="dB",
             source=GONDARA,
-            how=how,
+            study="images",
+            how=how(counts[-1], few),
         ),
     ]
 
@@ -377,15 +362,17 @@ def _detect(detect: Rows) -> list[Claim]:
                 f"the {CODERS[name]} hides disease: d' of an opacity behind it over that in the noisy image",
                 share[name],
                 high=0.9,
-                how=_how(name, study="detect"),
+                study="detect",
+                how=told.nets("detect", name),
             )
             for letter, name in zip("ab", CODERS, strict=True)
         ),
         _claim(
             "X11c",
-            "the residual autoencoder does not: at least nine tenths of d' are left",
+            "the residual autoencoder hides no disease: d' of an opacity behind it over that in the noisy image",
             share["residual"],
             low=0.9,
-            how=_how("residual", study="detect"),
+            study="detect",
+            how=told.nets("detect", "residual"),
         ),
     ]
