@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from noisebook import __version__, chapters, claims, release
+from noisebook._console import refusals
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,4 +34,6 @@ def problems(tag: str, results: Path, frozen: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit("\n".join(problems(sys.argv[1], ROOT / "build" / "results", ROOT / "data" / "release.json")) or None)
+    with refusals():
+        wrong = problems(sys.argv[1], ROOT / "build" / "results", ROOT / "data" / "release.json")
+    sys.exit("\n".join(wrong) or None)
