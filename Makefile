@@ -10,7 +10,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 PORT ?= 8000
 
-.PHONY: help book test test-browser test-links figures weights studies freeze deposit wheel check serve clean
+.PHONY: help book test test-browser test-links figures weights studies freeze deposit wheel address check serve clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -49,6 +49,9 @@ wheel: $(STAMP)  ## the installable package, in dist
 
 deposit: $(STAMP)  ## the folder that a maintainer uploads to Zenodo: weights, model cards, licences, checksums
 	@$(BIN)/noisebook weights deposit
+
+address: $(STAMP)  ## write the repository's address of pyproject.toml into the notebooks' cell for Colab
+	@$(BIN)/python book/address.py
 
 check: $(STAMP)  ## ruff, mypy, the shape of the notebooks, the configurations, the registry and the task graph
 	$(BIN)/ruff check .

@@ -14,11 +14,11 @@ import json
 import shutil
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import yaml
+from address import repository
 from chapter_pages import chapter_files, thumbnail
 from inserts import Inserts, modules
 
@@ -38,12 +38,6 @@ MODULE = """# {name}
    :members:
 ```
 """
-
-
-def repository(root: Path) -> str:
-    """The repository's public address, ``[tool.noisebook] repository`` in pyproject.toml; empty while it has none."""
-    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
-    return str(settings.get("tool", {}).get("noisebook", {}).get("repository", "")).rstrip("/")
 
 
 def effective_config(config: dict[str, Any], address: str) -> dict[str, Any]:

@@ -4,11 +4,12 @@ import hashlib
 import json
 import re
 import shutil
+import tempfile
 
 import pytest
 from tiny_notebook import WRITE, cell, install, reseal, tiny
 
-from noisebook import _notebook, _paths, _registry, chapters
+from noisebook import _kernel, _notebook, _paths, _registry, chapters
 
 
 @pytest.fixture
@@ -46,6 +47,7 @@ def test_a_chapter_is_described_by_its_notebook(book):
         (("tiny", "smok"), "preset of tiny: expected one of book, paper, smoke, got 'smok'. Did you mean 'smoke'?"),
         (("tiny", "book", ["sed=1"]), "Did you mean 'seed'?"),
         (("tiny", "book", ["seed=x"]), "seed: expected int, got 'x' (str)"),
+        (("tiny", "book", ["out=a"]), "-p: expected a parameter that is no place of the run, got out. The folder is"),
     ],
 )
 def test_unknown_words_are_refused_with_the_nearest(book, arguments, message):
@@ -185,6 +187,40 @@ def test_a_run_that_does_not_end_well_is_an_error_and_leaves_no_chapter(book, mo
     assert [path.name for path in (book / "out").glob("*.ipynb")] == ["tiny.failed.ipynb"]
     assert not (book / "out" / "tiny" / "run.json").exists()
     assert (book / "out" / "tiny" / "run.log").read_text() == "failed\n"
+
+
+def test_a_refused_input_is_one_line(book):
+    """What the library refuses inside a notebook is told first, without the traceback, which the notebook has."""
+    code = "from noisebook._checks import check_positive\ncheck_positive('rate', -1)"
+    (book / "notebooks" / "tiny.ipynb").write_text(json.dumps(tiny(WRITE, code)))
+    with pytest.raises(chapters.RunError) as refused:
+        chapters.run("tiny", out=book / "out")
+    kept = book / "out" / "tiny.failed.ipynb"
+    told = ["noisebook: rate: expected a number above zero, got -1.", "tiny failed in cell 4."]
+    assert str(refused.value).splitlines() == [*told, f"The notebook so far: {kept}"]
+    assert "Traceback" in kept.read_text()
+
+
+def test_without_a_runner_nothing_is_touched(book, monkeypatch):
+    """Where the extra ``run`` is not installed, one line says how to install it, and an earlier result stays."""
+    chapters.run("tiny", out=book / "out")
+    monkeypatch.setattr(_kernel, "find_spec", lambda name: None if name == "papermill" else object())
+    with pytest.raises(ValueError, match=r"got no papermill\. Install: .* -m pip install ipykernel nbclient papermill"):
+        chapters.run("tiny", out=book / "out")
+    chapters.gate(book / "out" / "tiny.ipynb")
+
+
+def test_sockets_of_killed_runs_are_removed_and_no_others(tmp_path, monkeypatch):
+    """A run removes the folder that a killed one left; that of a run under way, and what is not ours, stay."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in (f"{_kernel.SOCKETS}killed", "noisebook-mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "lock").touch()
+    with _kernel._sockets() as first:
+        with _kernel._sockets() as second:
+            assert {path.name for path in tmp_path.iterdir()} == {"noisebook-mine", first.name, second.name}
+        assert first.is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == ["noisebook-mine"]
 
 
 def _copy(done, folder, change):

@@ -30,6 +30,19 @@ def test_the_nearest_word_is_named() -> None:
     assert _checks.nearest("qqq", []) == "Known: none."
 
 
+def test_a_device_is_a_known_one_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU is always there, CUDA only where torch finds a GPU; another word is refused with those that are known."""
+    _checks.check_device("cpu")
+    _checks.check_device("auto", ("auto", "cpu", "cuda"))
+    with pytest.raises(ValueError, match="device: expected one of cpu, cuda, got 'gpu'"):
+        _checks.check_device("gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"device: expected a GPU that torch can use, got none\. Take device=cpu"):
+        _checks.check_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    _checks.check_device("cuda")
+
+
 def test_shapes_ranks_signs_and_pixels() -> None:
     """Each check passes what fits and names expected and got otherwise."""
     array = np.zeros((2, 3))

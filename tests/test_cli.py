@@ -129,6 +129,14 @@ def test_the_claims_of_a_run_that_did_not_end_are_not_shown(book):
     assert call("claims", "results") == "## tiny\n\nIts run did not end: noisebook run tiny\n\n"
 
 
+def test_the_claims_of_a_failed_run_are_not_looked_for(book):
+    """A run that failed before it had claims did not end, which is another thing than no run; and no run is told."""
+    (book / "notebooks" / "tiny.ipynb").write_text(json.dumps(tiny("1 / 0")))
+    call("run", "tiny", "--out", "results", status=1)
+    assert call("claims", "results") == "## tiny\n\nIts run did not end: noisebook run tiny\n\n"
+    assert "no claims in this folder: run a chapter first" in call("claims", ".", status=2)
+
+
 def test_a_failed_run_shows_the_cell_and_ends_with_one(book):
     """The failing cell, its error and the notebook so far are named; the status is 1."""
     (book / "notebooks" / "tiny.ipynb").write_text(json.dumps(tiny(WRITE, "1 / 0")))

@@ -154,3 +154,9 @@ def test_noise_is_what_differs_from_the_mean() -> None:
     images = one.draw(64, torch.Generator().manual_seed(0))[:, 0].double().numpy()
     power = compare.noise_spectrum(images)[1]
     np.testing.assert_allclose(power, 0.25, rtol=0.15)
+
+
+def test_a_negative_seed_is_refused() -> None:
+    """The seed counts images: below 0 there is none, and it is refused by its name."""
+    with pytest.raises(ValueError, match="seed: expected a whole number from 0 on, got -1"):
+        compare.subjects(-1)

@@ -88,5 +88,8 @@ def test_recipes_have_ids_of_their_own_and_bad_ones_are_refused() -> None:
         ValueError, match=r"recipe: expected one of smoke, test, train, got 'tset'\. Did you mean 'test'"
     ):
         embedded.named("tset")
+    assert embedded.named_xray("smoke") is embedded.XRAY_SMOKE
+    with pytest.raises(ValueError, match=r"recipe: expected one of .*, got 'smok'\. Did you mean 'smoke'"):
+        embedded.named_xray("smok")
     with pytest.raises(ValueError, match="pixels: expected a number above zero, got 0"):
         replace(TINY, pixels=0)

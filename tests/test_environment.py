@@ -5,11 +5,13 @@ import re
 import shlex
 import subprocess
 import tomllib
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
@@ -17,12 +19,28 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 CONSTRAINTS = (ROOT / "constraints.txt").read_text(encoding="utf-8")
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
 CONDA_NAMES = {"matplotlib": "matplotlib-base", "torch": "pytorch-cpu"}
-CONDA_ONLY = {"python", "pip", "jupyterlab"}
+CONDA_ONLY = {"pip", "jupyterlab"}
+KERNEL = {
+    "ipykernel",
+    "jupyter-client",
+    "jupyter-core",
+    "nbclient",
+    "nbformat",
+    "notebook",
+    "papermill",
+    "pyzmq",
+    "tornado",
+}
+BINDER_PYTHON = re.compile(r"python\s*=+\s*(\d+\.\d+)")  # how Binder's builder finds the version, with both its parts
 
 
-def requirements(project: dict) -> list[Requirement]:
-    """What the package itself needs."""
-    return [Requirement(line) for line in project["project"]["dependencies"]]
+def requirements(project: dict, *extras: str) -> list[Requirement]:
+    """What the package itself needs, and its extras, without itself."""
+    lists = [
+        project["project"]["dependencies"],
+        *(project["project"]["optional-dependencies"][name] for name in extras),
+    ]
+    return [need for lines in lists for need in map(Requirement, lines) if need.name != project["project"]["name"]]
 
 
 def pins(constraints: str) -> dict[str, str]:
@@ -36,8 +54,7 @@ def constraint_problems(project: dict, constraints: str) -> list[str]:
     lines = [line for line in constraints.splitlines() if line and line[0] != "#"]
     found = [f"no plain pin: {line}" for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!]+", line)]
     pinned = pins(constraints)
-    extras = project["project"]["optional-dependencies"].values()
-    for need in [*requirements(project), *(Requirement(line) for extra in extras for line in extra)]:
+    for need in requirements(project, *project["project"]["optional-dependencies"]):
         version = pinned.get(canonicalize_name(need.name))
         if version is None:
             found.append(f"{need.name} is not pinned")
@@ -47,13 +64,16 @@ def constraint_problems(project: dict, constraints: str) -> list[str]:
 
 
 def environment_problems(project: dict, environment: dict) -> list[str]:
-    """Where environment.yml has other packages or other bounds than the package's own requirements."""
-    conda = [Requirement(line) for line in environment["dependencies"] if isinstance(line, str)]
+    """Where environment.yml has other packages or other bounds than the package's own and those that run a notebook."""
+    lines = [line for line in environment["dependencies"] if isinstance(line, str)]
+    conda = [Requirement(line) for line in lines if not line.startswith("python ")]
     pip = [line for part in environment["dependencies"] if isinstance(part, dict) for line in part["pip"]]
     found = [] if pip[-1:] == ["-e ."] else ["pip does not install the package itself last"]
     there = {need.name: need.specifier for need in [*conda, *(Requirement(line) for line in pip if line[0] != "-")]}
-    wanted = {CONDA_NAMES.get(need.name, need.name): need.specifier for need in requirements(project)}
-    wanted["python"] = Requirement(f"python{project['project']['requires-python']}").specifier
+    wanted = {CONDA_NAMES.get(need.name, need.name): need.specifier for need in requirements(project, "run")}
+    python = next((match[1] for line in lines if (match := BINDER_PYTHON.fullmatch(line))), "")
+    if not python or python not in SpecifierSet(project["project"]["requires-python"]):
+        found.append(f"python: {python or 'no one version'} is not one of {project['project']['requires-python']}")
     for name in sorted(wanted.keys() - there.keys()):
         found.append(f"{name} is missing")
     for name in sorted(there.keys() - wanted.keys() - CONDA_ONLY):
@@ -96,7 +116,8 @@ def test_a_broken_constraint_is_found(old, new, message):
         ("numpy >=2.0", "numpy >=1.9", "numpy: >=1.9 is not >=2.0"),
         ("  - numpy >=2.0\n", "", "numpy is missing"),
         ("numpy >=2.0", "numpy >=2.0\n  - pandas", "pandas is not in pyproject.toml"),
-        ("python >=3.11", "python >=3.10", "python: "),
+        ("python =3.12", "python =3.10", "python: 3.10 is not one of"),
+        ("python =3.12", "python >=3.11,<3.14", "python: no one version is not one of"),
         ("lightning-fabric>=2.4", "lightning-fabric>=2.3", "lightning-fabric: >=2.3 is not >=2.4"),
         ("      - -e .\n", "", "pip does not install the package itself"),
     ],
@@ -109,13 +130,32 @@ def test_a_broken_environment_is_found(old, new, message):
     assert any(message in problem for problem in found), found
 
 
-def test_the_address_of_the_repository_is_one_setting():
-    """It stands in pyproject.toml alone, as an https address or empty."""
-    assert re.fullmatch(r"|https://[^ ]+[^/ ]", PROJECT["tool"]["noisebook"]["repository"])
+def test_nothing_replaces_a_running_kernel():
+    """What the package needs brings no part of a kernel, which Colab would have replaced under the open notebook.
+
+    IPython alone is asked for, from the version that Colab has; and with every extra there is all that runs a chapter.
+    """
+    waiting, found = requirements(PROJECT), set()
+    assert Requirement("ipython>=7.34") in waiting
+    while waiting:
+        need = waiting.pop()
+        name = canonicalize_name(need.name)
+        if name not in found and name != "ipython" and (need.marker is None or need.marker.evaluate({"extra": ""})):
+            found.add(name)
+            waiting += map(Requirement, distribution(name).requires or [])
+    assert {"torch", "numpy", "rich"} <= found
+    assert found & (KERNEL | {"traitlets"}) == set()
+    run = {need.name for need in requirements(PROJECT, "run")}
+    assert {"ipykernel", "nbclient", "papermill"} <= run
+    for extra in ("book", "dev"):
+        assert "noisebook[run]" in PROJECT["project"]["optional-dependencies"][extra]
 
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 WRITES = {"book": {"pages", "id-token"}, "nightly": {"issues"}, "release": {"contents"}}
+
+
+SAFE = 'git config --global --add safe.directory "$GITHUB_WORKSPACE"'
 
 
 def workflow_problems(workflow: dict, name: str) -> list[str]:
@@ -125,7 +165,8 @@ def workflow_problems(workflow: dict, name: str) -> list[str]:
     steps = [step for job in jobs.values() for step in job["steps"]]
     found = []
     for first, *rest in (shlex.split(step["run"]) for step in steps if "run" in step):
-        plain = first in ("python", "tar", "cp", "gh") or (first == "make" and set(rest) <= targets)
+        plain = first in ("python", "git", "tar", "cp", "gh") or (first == "make" and set(rest) <= targets)
+        plain = plain or (first == ".venv/bin/python" and (ROOT / rest[0]).is_file())
         if not plain and not (first.startswith(".ci/") and (ROOT / first).is_file()):
             found.append(f"runs {first}, which is no file or target here")
     uses = [step["uses"] for step in steps if "uses" in step]
@@ -136,6 +177,10 @@ def workflow_problems(workflow: dict, name: str) -> list[str]:
     writes = {scope for one in given if isinstance(one, dict) for scope, right in one.items() if right == "write"}
     found += [f"may write {scope}" for scope in sorted(writes - WRITES.get(name, set()))]
     found += [f"needs {need}, which is no job" for job in jobs.values() for need in _listed(job) if need not in jobs]
+    container = [job["steps"] for job in jobs.values() if "container" in job]
+    found += [
+        "git refuses the clone in a container" for steps in container if SAFE not in [s.get("run") for s in steps]
+    ]
     return found + [f"{job} may run for hours" for job, one in jobs.items() if name != "book" and _unbounded(one)]
 
 
@@ -164,6 +209,7 @@ def test_workflows_call_only_what_there_is(path):
         ("permissions:\n  contents: read\n", "", "permissions are not stated"),
         ("timeout-minutes: 45", "timeout: 45", "build may run for hours"),
         ("runs-on", "needs: nobody\n    runs-on", "needs nobody, which is no job"),
+        ("runs-on", "container: python\n    runs-on", "git refuses the clone in a container"),
     ],
 )
 def test_a_broken_workflow_is_found(old, new, message):
@@ -178,10 +224,30 @@ def test_there_is_a_workflow_for_every_occasion():
     """Tests, pages on main, a preview of pull requests, a nightly run and a release each have their trigger."""
     found = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))[True] for path in WORKFLOWS}
     assert {"push", "pull_request"} <= set(found["ci"])
-    assert found["book"]["push"] == {"branches": ["main"]}
+    assert found["book"] == {"workflow_run": {"workflows": ["tests"], "types": ["completed"], "branches": ["main"]}}
     assert set(found["preview"]) == {"pull_request"}
     assert "schedule" in found["nightly"]
     assert found["release"] == {"push": {"tags": ["v*"]}}
+
+
+def test_only_what_passed_its_tests_is_published():
+    """The book is built of the commit whose tests succeeded after a push, and a deployment is never cut off."""
+    book, tests = (yaml.safe_load((WORKFLOWS[0].parent / f"{name}.yml").read_text()) for name in ("book", "ci"))
+    build, publish = book["jobs"]["build"], book["jobs"]["publish"]
+    assert book[True]["workflow_run"]["workflows"] == [tests["name"]]
+    run = "github.event.workflow_run"
+    assert build["if"] == f"{run}.conclusion == 'success' && {run}.event == 'push'"
+    assert build["steps"][0]["with"]["ref"] == f"${{{{ {run}.head_sha }}}}"
+    assert publish["needs"] == "build"
+    assert publish["concurrency"] == {"group": "pages", "cancel-in-progress": False}
+
+
+def test_a_night_that_hangs_is_reported():
+    """The report is made of every job that did not succeed: one that takes too long is cancelled and has not failed."""
+    jobs = yaml.safe_load((WORKFLOWS[0].parent / "nightly.yml").read_text())["jobs"]
+    assert jobs["report"]["if"].startswith("always() && ")
+    assert set(jobs["report"]["needs"]) == jobs.keys() - {"report"}
+    assert all(f"needs.{name}.result != 'success'" in jobs["report"]["if"] for name in jobs["report"]["needs"])
 
 
 @pytest.mark.parametrize(

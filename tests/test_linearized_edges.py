@@ -68,6 +68,10 @@ def test_the_probe_keeps_its_distance() -> None:
     assert linearized.probe_pixel(disc(), 40, 159, margin=40) == (40, 159)
     with pytest.raises(ValueError, match=r"probe: expected a pixel 40 pixels inside \(200, 200\), got \(39, 100\)"):
         linearized.probe_pixel(disc(), 39, 100, margin=40)
+    assert linearized.probe_place([1, 2, 3], (2, 3, 4)) == (1, 2, 3)
+    for probe, text in {(1, 2): "three whole numbers", (2, 0, 0): r"slice, row and column within \(2, 3, 4\)"}.items():
+        with pytest.raises(ValueError, match=f"probe: expected {text}"):
+            linearized.probe_place(probe, (2, 3, 4))
 
 
 def test_pixels_are_found_without_a_margin() -> None:

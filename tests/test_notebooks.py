@@ -3,10 +3,10 @@
 import ast
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
-import tomllib
 import types
 from pathlib import Path
 
@@ -28,17 +28,19 @@ SKELETON = (
     "Exercises",
     "Further reading",
 )
-ADDRESS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["noisebook"]["repository"]
+
+sys.path.append(str(ROOT / "book"))
+ADDRESS = importlib.import_module("address").installed_from(ROOT)
 COLAB = f"""\
-# In Colab this installs the package; elsewhere it does nothing.
-import sys
+import sys  # in Colab this cell installs the package; elsewhere it does nothing
 from importlib.util import find_spec
 from pathlib import Path
 from subprocess import run
 
-address = "{ADDRESS and "git+" + ADDRESS}"  # git+ and the address of the repository, as in pyproject.toml
+address = "{ADDRESS}"  # git+ and the address of the repository: `make address` writes it
 if "google.colab" in sys.modules and not find_spec("noisebook"):
-    if not (source := [address, *map(str, Path().glob("noisebook-*.whl"))][-1]):
+    wheels = sorted(Path().glob("noisebook-*.whl"), key=lambda wheel: wheel.stat().st_mtime)
+    if not (source := wheels[-1].rename(f"{{wheels[-1].stem.split()[0]}}.whl") if wheels else address):
         raise ModuleNotFoundError("Upload the wheel of noisebook here (Files, at the left), and run this cell again.")
     run([sys.executable, "-m", "pip", "install", "--quiet", source], check=True)"""
 TRAINING = {"backward", "step", "zero_grad"}
@@ -307,7 +309,19 @@ def test_colab_gets_the_package(monkeypatch, tmp_path):
     (tmp_path / "noisebook-1.0-py3-none-any.whl").touch()
     ((*command, source),) = _open_in_colab(monkeypatch, colab=True, installed=False)
     assert command == [sys.executable, "-m", "pip", "install", "--quiet"]
-    assert source == "noisebook-1.0-py3-none-any.whl"
+    assert source == Path("noisebook-1.0-py3-none-any.whl")
+
+
+def test_colab_gets_the_newest_wheel_under_a_name_that_pip_takes(monkeypatch, tmp_path):
+    """Of several wheels the one that was uploaded last is installed, without the number that a second upload gets."""
+    monkeypatch.chdir(tmp_path)
+    names = ("noisebook-1.0-py3-none-any (2).whl", "noisebook-1.0-py3-none-any.whl", "noisebook-0.9-py3-none-any.whl")
+    for age, name in enumerate(names):
+        (tmp_path / name).write_text(name)
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    ((*_, source),) = _open_in_colab(monkeypatch, colab=True, installed=False)
+    assert source == Path("noisebook-1.0-py3-none-any.whl")
+    assert source.read_text() == names[0]
 
 
 def test_new_lines_in_mathematics_are_fine():

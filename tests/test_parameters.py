@@ -68,6 +68,7 @@ def test_a_value_is_read_in_the_type_of_its_parameter(assignment, value):
         ("sizes=[1, 'x']", "sizes: expected list[int]"),
         ("pair=(1, 2)", "pair: expected tuple[int, str]"),
         ("pair=(1,)", "pair: expected tuple[int, str]"),
+        ("sizes=[x]", "got '[x]' (str). Quote the words in it, and the whole: -p 'sizes=[\"a\", \"b\"]'."),
     ],
 )
 def test_what_does_not_fit_is_refused(assignment, message):

@@ -127,3 +127,9 @@ def test_parameters_must_be_literals() -> None:
     for value in (object(), float("nan")):
         with pytest.raises(ValueError, match="parameters: expected values that JSON can hold"):
             stamp(parameters={"a": value})
+
+
+def test_a_device_that_is_none_is_refused() -> None:
+    """Every notebook has its stamp made before it computes, so that a mistyped device ends it there."""
+    with pytest.raises(ValueError, match="device: expected one of cpu, cuda, got 'gpu'"):
+        stamp(device="gpu")

@@ -136,8 +136,12 @@ def test_samples_are_those_of_the_test_part() -> None:
         regularity.chosen(circles, [2000])
     with pytest.raises(ValueError, match="expected 10000 images"):
         regularity.chosen(circles[:50], [1])
-    with pytest.raises(ValueError, match="cut row: expected 0 to 127"):
-        regularity.cut_at(128)
+    with pytest.raises(ValueError, match="cut_rows: expected 0 to 127"):
+        regularity.chosen(circles, [5], [128])
+    with pytest.raises(ValueError, match=r"cut_rows: expected one for each of the 2 samples, got 1\. Set both"):
+        regularity.chosen(circles, [5, 6], [55])
+    with pytest.raises(ValueError, match="samples: expected at least one, got none"):
+        regularity.chosen(circles, [], [])
 
 
 def identities() -> regularity.Family:

@@ -1,5 +1,6 @@
 """The wheel alone is enough: it carries notebooks, presets, registry, weights and studies, and runs a chapter."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,6 +8,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from noisebook import provenance
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-c", "from noisebook.cli import main; main()"]
@@ -55,7 +58,7 @@ def test_the_wheel_carries_the_package_and_its_data_and_nothing_else(wheel):
         wanted |= {str(file.relative_to(ROOT)) for file in ROOT.glob(pattern)}
     assert {"data/registry.yaml", "notebooks/linearized.ipynb", "papers/__init__.py"} <= wanted
     assert wanted - names == set()
-    assert {name for name in names - wanted if not name.endswith((".typed", ".gitkeep"))} == set()
+    assert {name for name in names - wanted if not name.endswith((".typed", ".gitkeep"))} == {"commit.txt"}
     assert {name.split("-")[0] for name in others} == {"noisebook"}
 
 
@@ -69,8 +72,20 @@ def test_the_wheel_knows_that_it_is_no_clone(unpacked, tmp_path):
     assert "needs a clone" in refused.stderr
 
 
+def test_the_wheel_runs_notebooks_by_its_extra_alone(wheel):
+    """What it always brings holds no papermill and no kernel; its extra ``run`` does, and book and dev ask for that."""
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        told = archive.read(name).decode()
+    needs = [line.removeprefix("Requires-Dist: ") for line in told.splitlines() if line.startswith("Requires-Dist: ")]
+    assert [
+        need for need in needs if "extra ==" not in need and need.startswith(("ipykernel", "nb", "papermill"))
+    ] == []
+    assert {f"papermill>=2.6; extra == '{extra}'" for extra in ("run", "book", "dev")} <= set(needs)
+
+
 def test_two_smoke_runs_from_the_wheel_give_the_same_bytes(unpacked, tmp_path):
-    """From empty folders the wheel alone computes the chapter, and every PNG, SVG and JSON is the same twice."""
+    """The wheel computes the chapter in empty folders, every PNG, SVG and JSON the same twice, and names its commit."""
     results = []
     for folder in (tmp_path / "first", tmp_path / "second"):
         ran = call(unpacked, folder, "run", "linearized", "--preset", "smoke", "--out", "out")
@@ -78,6 +93,8 @@ def test_two_smoke_runs_from_the_wheel_give_the_same_bytes(unpacked, tmp_path):
         files = [file for file in folder.rglob("*") if file.suffix in (".png", ".svg", ".json")]
         results.append({str(file.relative_to(folder)): file.read_bytes() for file in files})
     assert {"out/linearized/claims.json", "out/linearized/results.json", "out/linearized/run.json"} <= set(results[0])
+    stamp = json.loads(results[0]["out/linearized/results.json"])["provenance"]
+    assert stamp["commit"] == provenance.commit() == (unpacked / "noisebook" / "commit.txt").read_text().strip()
     assert results[0].keys() == results[1].keys()
     assert [name for name in results[0] if results[0][name] != results[1][name]] == []
 

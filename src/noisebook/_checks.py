@@ -34,6 +34,16 @@ def check_one_of(name: str, value: str, options: Iterable[str]) -> None:
         raise error(name, f"one of {', '.join(sorted(known))}", repr(value), nearest(value, known))
 
 
+def check_device(device: str, allowed: Sequence[str] = ("cpu", "cuda")) -> None:
+    """Raise unless ``device`` is one of ``allowed``, and is there: ``cuda`` needs a GPU and a build of torch for it."""
+    check_one_of("device", device, allowed)
+    if device == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise error("device", "a GPU that torch can use", "none", "Take device=cpu, or a torch built for CUDA.")
+
+
 def check_rank(name: str, array: Any, rank: int, axes: str) -> None:
     """Raise unless ``array`` has ``rank`` axes; ``axes`` names them, such as ``(B, C, Y, X)``."""
     if array.ndim != rank:

@@ -190,4 +190,6 @@ def _wrong(parameter: Parameter, value: object, origin: str) -> ValueError:
             remedy = f"YAML reads it as text: write {float(value):.1e}."
         except ValueError:
             remedy = ""
+    if isinstance(value, str) and value[:1] in ("[", "("):
+        remedy = f'Quote the words in it, and the whole: -p \'{parameter.name}=["a", "b"]\'.'
     return error(f"{origin}: {parameter.name}", parameter.kind, f"{value!r} ({type(value).__name__})", remedy)

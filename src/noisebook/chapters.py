@@ -10,7 +10,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import os
 import re
 import shutil
 import sys
@@ -20,10 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from noisebook import _parameters, _paths, _registry
+from noisebook import _kernel, _parameters, _paths, _registry
 from noisebook._checks import check_one_of, error
 from noisebook._notebook import LOG, MARK, fingerprint, problems, read, seals, text, tidy
 from noisebook._notebook import gate as gate
+
+REFUSAL = re.compile(r".+: expected .+, got .+")  # as `_checks.error` writes it
 
 
 class RunError(RuntimeError):
@@ -91,7 +92,8 @@ def values(chapter: str, preset: str, overrides: Iterable[str] = ()) -> dict[str
     in its output folder.
 
     Raises:
-        ValueError: the chapter, the preset or a name is unknown (the nearest is named), or a value has a wrong type.
+        ValueError: the chapter, the preset or a name is unknown (the nearest is named), a value has a wrong type, or
+            ``overrides`` set ``out``, which is for plain papermill.
     """
     import yaml
 
@@ -100,7 +102,9 @@ def values(chapter: str, preset: str, overrides: Iterable[str] = ()) -> dict[str
     file = presets(chapter)[preset]
     chosen: dict[str, object] = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
     _parameters.check(known, chosen, file.name)
-    chosen |= dict(_parameters.parse(known, assignment) for assignment in overrides)
+    chosen |= (given := dict(_parameters.parse(known, assignment) for assignment in overrides))
+    if "out" in given:
+        raise error("-p", "a parameter that is no place of the run", "out", "The folder is given by --out FOLDER.")
     for name, value in chosen.items():
         if is_place(name) and isinstance(value, str) and value:
             chosen[name] = str(Path(value).expanduser().resolve())
@@ -217,10 +221,11 @@ def run(
         progress: show a progress bar of the cells.
 
     Raises:
-        ValueError: see ``values`` and ``clear``.
+        ValueError: see ``values``, ``_kernel.check`` and ``clear``.
         RunError: a cell failed, timed out, did not run, or the kernel died.
     """
     source, chosen, out = path(chapter), values(chapter, preset, overrides), Path(out).resolve()
+    _kernel.check()
     results = out / chapter
     clear(chapter, out)
     results.mkdir(parents=True, exist_ok=True)
@@ -228,7 +233,7 @@ def run(
     log.write_text("running\n", encoding="utf-8")
     partial, start = out / f"{chapter}.partial.ipynb", time.perf_counter()
     try:
-        _execute(source, partial, chosen, out, cell_timeout, progress)
+        _kernel.execute(source, partial, chosen, out, cell_timeout, progress)
         done = tidy(read(partial), chosen)
         if wrong := problems(done):
             raise RunError(wrong[0])
@@ -265,60 +270,6 @@ def clear(chapter: str, out: Path) -> None:
         shutil.rmtree(old)
 
 
-def _execute(
-    source: Path, partial: Path, chosen: dict[str, object], out: Path, timeout: float | None, progress: bool
-) -> None:
-    """Run ``source`` into ``partial`` by papermill, in this interpreter and in the folder ``out``."""
-    import logging
-    import tempfile
-
-    import papermill
-
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it would log is raised or refused here
-    limit = None if timeout is None else max(1, round(timeout))
-    with tempfile.TemporaryDirectory(prefix="noisebook-") as sockets:
-        papermill.execute_notebook(
-            source,
-            partial,
-            parameters=chosen,
-            kernel_name="python3",
-            language="python",
-            progress_bar=progress,
-            cwd=out,
-            execution_timeout=limit,
-            kernel_manager_class=_kernel_of_this_interpreter(Path(sockets)),
-        )
-
-
-def _kernel_of_this_interpreter(sockets: Path) -> type:
-    """A kernel manager that starts ``sys.executable``, whatever kernels are registered on this machine.
-
-    It talks through files in the folder ``sockets``, not over the network.
-    """
-    from ipykernel.kernelspec import RESOURCES, get_kernel_dict
-    from jupyter_client.kernelspec import KernelSpec
-    from jupyter_client.manager import AsyncKernelManager
-    from traitlets import Unicode
-
-    variables = {"PYTHONHASHSEED": "0"}
-    if "NOISEBOOK_CACHE" in os.environ:
-        variables["NOISEBOOK_CACHE"] = str(_paths.cache())  # absolute: the kernel runs in another folder
-    spec = KernelSpec(resource_dir=RESOURCES, **(get_kernel_dict() | {"env": variables}))
-    spec.argv = [sys.executable, *spec.argv[1:]]
-
-    class ThisInterpreter(AsyncKernelManager):
-        """Starts the interpreter that runs this program."""
-
-        transport = Unicode("ipc")
-        connection_file = Unicode(str(sockets / "kernel.json"))
-
-        @property
-        def kernel_spec(self) -> KernelSpec:
-            return spec
-
-    return ThisInterpreter
-
-
 def _finish(run: Run, done: dict[str, Any], partial: Path, chosen: dict[str, object], preset: str) -> Run:
     """Give the executed notebook its final name, then write the log and, last of all, the mark of completion."""
     results = run.notebook.with_suffix("")
@@ -343,7 +294,10 @@ def _peak_memory_gb() -> float:
 
 
 def _explain(chapter: str, failure: BaseException, out: Path) -> str:
-    """Why a run failed, in a form to be read: the cell, its source, the end of the traceback, the partial notebook."""
+    """Why a run failed, in a form to be read: the cell, its source, the end of the traceback, the partial notebook.
+
+    Where the library refused an input, the refusal alone; its traceback stands in the notebook.
+    """
     kept = out / f"{chapter}.failed.ipynb"
     where = f"\nThe notebook so far: {kept}" if kept.is_file() else ""
     if not hasattr(failure, "traceback"):
@@ -352,6 +306,9 @@ def _explain(chapter: str, failure: BaseException, out: Path) -> str:
     plain = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(failure.traceback)).strip().splitlines()
     source = "\n".join(f"    {line}" for line in failure.source.strip().splitlines())  # type: ignore[attr-defined]
     number = failure.cell_index + 1  # type: ignore[attr-defined]
+    told = " ".join(str(failure.evalue).split())  # type: ignore[attr-defined]
+    if failure.ename == "ValueError" and REFUSAL.match(told):  # type: ignore[attr-defined]
+        return f"noisebook: {told}\n{chapter} failed in cell {number}.{where}"
     return f"{chapter} failed in cell {number}:\n{source}\n\n" + "\n".join(plain[-12:]) + where
 
 

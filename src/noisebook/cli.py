@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from noisebook import _paths, _weights_command, chapters
+from noisebook import _notebook, _paths, _weights_command, chapters
 from noisebook._checks import check_one_of, error
 from noisebook._console import refusals, show
 
@@ -196,18 +196,19 @@ def claims(
     """
     clone = _paths.clone()
     place = folder or (clone / "build" / "results" if clone else Path())
-    files = sorted(place.glob("*/claims.json"))
-    if not files:
-        typer.echo(f"noisebook: no claims below {place}. Run a chapter first: noisebook run CHAPTER", err=True)
+    runs = sorted({file.parent for name in ("claims.json", _notebook.LOG) for file in place.glob(f"*/{name}")})
+    if not runs:
+        where = f"below {place}" if place.name else "in this folder"
+        typer.echo(f"noisebook: no claims {where}: run a chapter first, noisebook run CHAPTER --out FOLDER", err=True)
         raise SystemExit(2)
     from noisebook import claims as library
 
-    for file in files:
-        if chapters.interrupted(file.parent):
-            typer.echo(f"## {file.parent.name}\n\nIts run did not end: noisebook run {file.parent.name}\n")
+    for ran in runs:
+        if chapters.interrupted(ran):
+            typer.echo(f"## {ran.name}\n\nIts run did not end: noisebook run {ran.name}\n")
             continue
         with refusals():
-            typer.echo(f"## {file.parent.name}\n\n{library.markdown(library.read(file))}\n")
+            typer.echo(f"## {ran.name}\n\n{library.markdown(library.read(ran / 'claims.json'))}\n")
 
 
 @data_app.command("list")

@@ -133,8 +133,10 @@ def subjects(seed: int = 0, only: Sequence[str] = ()) -> dict[str, list[Subject]
         only: Registry ids; all if empty.
 
     Raises:
-        ValueError: If an id is of no network that is compared; the nearest one is named.
+        ValueError: If the seed is negative, or an id of no network that is compared; the nearest one is named.
     """
+    if seed < 0:
+        raise error("seed", "a whole number from 0 on", seed)
     known = [name for name in MAKERS if name in _registry.entries()]
     for name in only:
         check_one_of("networks", name, known)

@@ -284,6 +284,16 @@ def radiograph(recipe: XrayRecipe, patient: int, view: int) -> np.ndarray:
     return grey
 
 
+def named_xray(name: str) -> XrayRecipe:
+    """The recipe of a name in `XRAY_RECIPES`.
+
+    Raises:
+        ValueError: If there is none; the nearest one is named.
+    """
+    check_one_of("recipe", name, XRAY_RECIPES)
+    return XRAY_RECIPES[name]
+
+
 @lru_cache(1)
 def _thorax(patient: int, opacities: int) -> Thorax:
     """Kept from one view to the next."""

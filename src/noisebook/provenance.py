@@ -16,7 +16,7 @@ from typing import Any
 
 import noisebook
 from noisebook import _paths
-from noisebook._checks import error
+from noisebook._checks import check_device, error
 
 PACKAGES = (
     "numpy",
@@ -37,7 +37,7 @@ class Stamp:
     """Where a result comes from.
 
     Attributes:
-        commit: Of the clone, with ``+changes`` if tracked files differ from it; ``not in a clone`` in a wheel.
+        commit: Of the clone, or of the one that the wheel was built in, with ``+changes`` if tracked files differed.
         version: Of noisebook.
         python: Version of Python.
         packages: Version of each package that computes or draws.
@@ -92,8 +92,9 @@ def stamp(seed: int, device: str, data: str, weights: str, parameters: dict[str,
         The stamp, parameters sorted by name.
 
     Raises:
-        ValueError: A parameter that JSON cannot hold.
+        ValueError: A parameter that JSON cannot hold; a device that is no such word, or is not there.
     """
+    check_device(device)
     kept = {name: _without_folder(value) for name, value in sorted(parameters.items()) if name != "out"}
     try:
         json.dumps(kept, allow_nan=False)
@@ -127,10 +128,13 @@ def commit() -> str:
     """The commit of the clone that this package is run from.
 
     Returns:
-        Twelve digits, with ``+changes`` if tracked files differ; ``not in a clone`` for an installed wheel or an
-        unpacked archive; ``unknown (git failed)`` where git is missing, slow, refuses the folder or has no commit.
+        Twelve digits, with ``+changes`` if tracked files differ; for an installed wheel, those that it was built with;
+        ``not in a clone`` for an unpacked archive; ``unknown (git failed)`` where git is missing, slow, refuses the
+        folder or has no commit.
     """
-    root = _paths.clone()
+    root, built = _paths.clone(), _paths.PACKAGE / "commit.txt"
+    if root is None and built.is_file():  # hatch_build.py writes it
+        return built.read_text(encoding="utf-8").strip()
     if root is None or not (root / ".git").exists():
         return "not in a clone"
     call = ["git", "-C", str(root), "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+changes"]

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from noisebook import _paths
-from noisebook._checks import check_positive, error
+from noisebook._checks import check_device, check_positive, error
 
 Log = list[dict[str, float]]
 
@@ -42,7 +42,12 @@ def epoch_seed(seed: int, epoch: int) -> int:
 
 
 def make_fabric(device: str = "auto") -> Any:
-    """A Lightning Fabric on ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``; ``fabric run`` has its own say."""
+    """A Lightning Fabric on ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``; ``fabric run`` has its own say.
+
+    Raises:
+        ValueError: the device is none of these, or is not there.
+    """
+    check_device(device, ("auto", "cpu", "cuda"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from lightning_fabric import Fabric

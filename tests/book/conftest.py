@@ -32,6 +32,12 @@ def build() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def address() -> ModuleType:
+    """``book/address.py``."""
+    return _load("address")
+
+
+@pytest.fixture(scope="session")
 def title() -> ModuleType:
     """``book/title.py``."""
     return _load("title")

@@ -62,15 +62,6 @@ def test_colab_reads_github_alone(build: ModuleType) -> None:
     assert "colab_url" not in _config(build, "https://gitlab.com/someone/noisebook")["launch_buttons"]
 
 
-@pytest.mark.parametrize(
-    ("text", "address"), [("", ""), ('[tool.noisebook]\nrepository = "https://a.b/c/"', "https://a.b/c")]
-)
-def test_the_address_is_one_setting(build: ModuleType, tmp_path: Path, text: str, address: str) -> None:
-    """The repository's address is read from pyproject.toml, without a slash at its end; no table means none."""
-    (tmp_path / "pyproject.toml").write_text(text)
-    assert build.repository(tmp_path) == address
-
-
 def test_the_stage_mirrors_the_clone(build: ModuleType, results: Path) -> None:
     """Every page of the stage that is in the clone has the clone's path, so that edit buttons are right."""
     files = build.contents(ROOT, results)

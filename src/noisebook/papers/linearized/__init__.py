@@ -5,7 +5,7 @@ Imaging 2022, doi 10.1109/TMI.2022.3214475.
 """
 
 from .checks import adjoint_errors, derivative_errors, quality
-from .edges import Pixels, elongations, find_pixels, first_elongations, probe_pixel, study_elongation
+from .edges import Pixels, elongations, find_pixels, first_elongations, probe_pixel, probe_place, study_elongation
 from .long import STUDIES, first_again, study_montecarlo
 from .montecarlo import (
     Linear,
@@ -76,6 +76,7 @@ __all__ = [
     "noisy_inputs",
     "paper_ratios",
     "probe_pixel",
+    "probe_place",
     "quality",
     "ratios",
     "realise",

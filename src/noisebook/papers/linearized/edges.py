@@ -7,6 +7,7 @@ Imaging 2022, doi 10.1109/TMI.2022.3214475.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,19 @@ class Pixels:
 
     places: np.ndarray
     along: np.ndarray
+
+
+def probe_place(probe: Sequence[int], shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """(slice, row, column) of a probe, if it lies inside slices of ``shape``, (Z, Y, X).
+
+    Raises:
+        ValueError: If it is not three whole numbers, or lies outside.
+    """
+    if len(probe) != 3 or not all(isinstance(place, int) for place in probe):
+        raise error("probe", "three whole numbers: slice, row, column", list(probe))
+    if not all(0 <= place < size for place, size in zip(probe, shape, strict=True)):
+        raise error("probe", f"slice, row and column within {tuple(shape)}", list(probe))
+    return probe[0], probe[1], probe[2]
 
 
 def probe_pixel(image: np.ndarray, row: int, column: int, *, margin: int) -> tuple[int, int]:

@@ -20,12 +20,24 @@ from .edges import apply
 from .training import Family
 
 
-def chosen(circles: Tensor, samples: Sequence[int]) -> Tensor:
+def chosen(circles: Tensor, samples: Sequence[int], cut_rows: Sequence[int] | None = None) -> Tensor:
     """The circles of test samples, (N, 5, 4).
 
+    Args:
+        circles: (10000, 5, 4), of every image.
+        samples: Which, counted within the test images; at least one.
+        cut_rows: Where each is cut, if it is: as many as there are samples.
+
     Raises:
-        ValueError: If the file has fewer images than the authors', or a sample is not among the test images.
+        ValueError: If the file has fewer images than the authors', a sample is not among the test images, or there are
+            no samples, or another number of cuts.
     """
+    if not samples:
+        raise error("samples", "at least one", "none")
+    if cut_rows is not None and len(cut_rows) != len(samples):
+        raise error("cut_rows", f"one for each of the {len(samples)} samples", len(cut_rows), "Set both parameters.")
+    for row in cut_rows or ():
+        cut_at(row)
     if len(circles) != ROWS:
         raise error("circles", f"{ROWS} images, of which the last {ROWS - TRAIN} test", len(circles))
     outside = [n for n in samples if not 0 <= n < ROWS - TRAIN]
@@ -41,7 +53,7 @@ def cut_at(row: int) -> float:
         ValueError: If it lies outside the image.
     """
     if not 0 <= row < 128:
-        raise error("cut row", "0 to 127, as for an image of 128 pixels", row)
+        raise error("cut_rows", "0 to 127, as for an image of 128 pixels", row)
     return (row + 0.5) / 128
 
 
