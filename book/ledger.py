@@ -125,7 +125,7 @@ class Ledger:
         place = places.get(claim.id) or places.get(re.sub(r"[a-z]$", "", claim.id)) or places.get("")
         name = f"{{ref}}`{claim.id} <{place}>`" if place else claim.id
         where = f"{claim.statement} *({claim.source})*" if claim.source else claim.statement
-        shown = (claim.published, claims.measured(claim), claims.support(claim) if claim.ours else "")
+        shown = (claims.published(claim), claims.measured(claim), claims.support(claim) if claim.ours else "")
         return row(name, self.verdict(chapter, claim), where, *shown)
 
     @cached_property

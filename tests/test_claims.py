@@ -121,11 +121,20 @@ def test_the_table_shows_measurement_bound_and_verdict() -> None:
         ]
     )
     rows = table.replace("\u00a0", " ").splitlines()
-    assert rows[2] == "| L1 | **holds** | It is small. *(Sec. II)* | 10⁻¹² | ≤ 10⁻⁸ |  |"
+    assert rows[2] == "| L1 | **holds** | It is small. *(Sec. II)* | 10⁻¹² | ≤ 10⁻⁸ | no number |"
     assert rows[3] == r"| L3 | **undecided** | a \| b *(Sec. II)* | 1.20 ± 0.12 HU (n = 3) | 0.9 to 1.1 HU | 0.98 |"
-    assert rows[4].endswith("| 2 | ≥ 1 |  |")
-    assert rows[5].endswith("| 2 | any value |  |")
+    assert rows[4].endswith("| 2 | ≥ 1 | no number |")
+    assert rows[5].endswith("| 2 | any value | no number |")
     assert rows[6].startswith("| L6 | **not tested (needs a GPU)** |")
+
+
+def test_what_is_published_is_told() -> None:
+    """A work's number, that it gives none, and nothing for a claim of ours."""
+    told = [
+        claims.published(claim(1.0, source=s, published=p))
+        for s, p in (("Sec. II", "2"), ("Sec. II", ""), ("ours", ""))
+    ]
+    assert told == ["2", "no number", ""]
 
 
 def test_the_table_says_what_was_measured_with_what() -> None:

@@ -150,12 +150,12 @@ def markdown(claims: Sequence[Claim]) -> str:
         Markdown: id, verdict, statement, ours ± standard error (number), bound, and the published values if there are
         any; then a line for each combination of data and schedule.
     """
-    published = any(claim.published for claim in claims)
-    heads = ["claim", "verdict", "statement", "ours", "supported by", *(["published"] if published else [])]
+    shown = any(claim.published for claim in claims)
+    heads = ["claim", "verdict", "statement", "ours", "supported by", *(["published"] if shown else [])]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for claim in _sorted(claims):
         where = f"{claim.statement} *({claim.source})*" if claim.source else claim.statement
-        cells = [claim.id, f"**{claim.verdict}**", where, measured(claim), support(claim), claim.published]
+        cells = [claim.id, f"**{claim.verdict}**", where, measured(claim), support(claim), published(claim)]
         lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells[: len(heads)]) + " |")
     return "\n".join([*lines, *circumstances(claims)]) + "\n"
 
@@ -235,6 +235,11 @@ def _sorted(claims: Sequence[Claim]) -> list[Claim]:
     return sorted(
         claims, key=lambda c: [(p.isdigit(), int(p) if p.isdigit() else 0, p) for p in re.split(r"(\d+)", c.id)]
     )
+
+
+def published(claim: Claim) -> str:
+    """What the work published, or that it gives no number; empty for a claim of ours."""
+    return claim.published or ("" if claim.source.startswith("ours") else "no number")
 
 
 def measured(claim: Claim) -> str:

@@ -46,7 +46,7 @@ def test_every_claim_leads_to_the_cell_that_measured_it(results: Path, frozen: P
     table = Ledger(results, ["linearized"], TITLES, frozen).tables()
     assert "| {ref}`T1 <linearized-cell-4>` | [holds]{.verdict .verdict-holds} |" in table
     assert "| {ref}`T2 <linearized-cell-2>` | [not tested]{.verdict .verdict-not-tested} (needs the archive) |" in table
-    assert "| the **sum** is two *(section 1)* |  | 2 | 1.9 to 2.1 |" in table
+    assert "| the **sum** is two *(section 1)* | no number | 2 | 1.9 to 2.1 |" in table
 
 
 def test_totals_count_every_claim_once(results: Path, frozen: Path) -> None:
