@@ -22,9 +22,11 @@ MARK = "<!-- insert: "
 def modules() -> dict[str, str]:
     """Every public module of the package: its name below ``noisebook``, and its docstring's first paragraph."""
     package = Path(noisebook.__path__[0])
-    sources = [path.relative_to(package) for pattern in ("*.py", "*/*.py") for path in package.glob(pattern)]
+    patterns = ("*.py", "*/*.py", "papers/*/__init__.py")
+    sources = [path.relative_to(package) for pattern in patterns for path in package.glob(pattern)]
     names = {path.as_posix().removesuffix(".py").removesuffix("/__init__").replace("/", "."): path for path in sources}
     public = [name for name in sorted(names) if not any(part.startswith("_") for part in name.split("."))]
+    public = [name for name in public if name not in ("cli", "papers")]  # a command, and a folder
     return {name: summary(package / names[name]) for name in public}
 
 

@@ -71,7 +71,7 @@ def derivative_errors(model: nn.Module, image: Tensor, seeds: Iterable[int]) -> 
 
 
 def adjoint_errors(model: nn.Module, image: Tensor, seeds: Iterable[int]) -> dict[str, np.ndarray]:
-    """Claim L2: the adjoint dot test |<A v, u> - <v, A'u>| / |<A v, u>| in float64.
+    """Claim L2: the adjoint dot test ``|<A v, u> - <v, A'u>| / |<A v, u>|`` in float64.
 
     Args:
         model: The network.

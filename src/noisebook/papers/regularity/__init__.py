@@ -9,7 +9,7 @@ from .compare import by_name, chosen, compared, cut_at, redrawn
 from .edges import EdgeResponse, apply, edge_response
 from .long import CHAIN, FRESH, PLAIN, STUDIES, measure, study_edges, study_prior
 from .network import UNet
-from .prior import deep_image_prior, field, scene
+from .prior import Fit, deep_image_prior, field, scene
 from .theory import Moduli, disc_moduli, penalties, rescaling
 from .training import (
     DECAYS,
@@ -43,6 +43,7 @@ __all__ = [
     "Config",
     "EdgeResponse",
     "Family",
+    "Fit",
     "Moduli",
     "Training",
     "UNet",
