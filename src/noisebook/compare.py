@@ -342,7 +342,7 @@ def _told(values: np.ndarray) -> str:
     kept = values[np.isfinite(values)]
     if len(kept) < 2:
         return _numbers.number(float(kept[0])) if len(kept) else "lost"
-    return _numbers.with_spread(float(kept.mean()), float(kept.std(ddof=1)), 1)
+    return _numbers.with_spread(float(kept.mean()), float(kept.std(ddof=1)))
 
 
 def claims(found: Mapping[str, Measures], subjects: Mapping[str, Sequence[Subject]]) -> list[Claim]:
