@@ -300,7 +300,7 @@ def _wrapped(wrapped: Rows) -> list[Claim]:
             f"{worst}",
             np.max(wrapped["elsewhere"]),
             high=0.0,
-            unit="grey levels",
+            unit="grey level",
         ),
         _claim(
             "X8b",
