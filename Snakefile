@@ -90,7 +90,7 @@ rule chapter:
     params:
         registry=lambda wildcards: [_registry.of_chapter(work) for work in chapters.works(wildcards.chapter)],
     threads: 2
-    shell: f"noisebook run {{wildcards.chapter}} --out {RESULTS}"
+    shell: f"echo 'Computing the chapter {{wildcards.chapter}}' && noisebook run {{wildcards.chapter}} --out {RESULTS}"
 
 
 rule html:
