@@ -263,17 +263,17 @@ def measure(images: Sequence[Subject], *, realisations: int = 16, probes: int = 
 
 def _measure(subject: Subject, realisations: int, probes: int, seed: int) -> dict[str, Any]:
     """What `Measures` holds, of one image."""
-    inputs = subject.draw(realisations, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)  # in parts: a scan takes much memory while it is drawn
+    inputs = torch.cat([subject.draw(len(part), generator) for part in torch.arange(realisations).split(16)])
     with torch.no_grad():
         outputs = torch.cat([subject.model(part) for part in inputs.split(8)])
-    noisy, clean = (images[:, 0].double().numpy() for images in (inputs, outputs))
-    truth = subject.truth[0, 0].double().numpy()
+    noisy, clean, truth = (images[:, 0].double().numpy() for images in (inputs, outputs, subject.truth))
     (frequency, before), (_, after) = noise_spectrum(noisy), noise_spectrum(clean)
     operator = Jacobian(subject.model, subject.mean)
     contrast, width = faint_edge(operator)
     sd = noise_map(operator, subject.covariance, method="random", probes=probes, seed=seed).sd.numpy()
     scores = dict(
-        zip(("psnr", "ssim", "rmse"), np.transpose([_scores(one, truth) for one in (noisy, clean)]), strict=True)
+        zip(("psnr", "ssim", "rmse"), np.transpose([_scores(one, truth[0]) for one in (noisy, clean)]), strict=True)
     )
     return scores | {
         "frequency": frequency,
@@ -283,7 +283,7 @@ def _measure(subject: Subject, realisations: int, probes: int, seed: int) -> dic
         "sd": sd,
         "sd_ratio": math.sqrt(float(np.mean(sd**2) / np.mean(clean.var(0, ddof=1)))),
         "noise_kept": _noise(clean) / _noise(noisy),
-        "shown": {"input": noisy[0], "output": clean[0], "truth": truth},
+        "shown": {"input": noisy[0], "output": clean[0], "truth": truth[0]},
     }
 
 

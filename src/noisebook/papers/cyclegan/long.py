@@ -229,7 +229,11 @@ STUDIES = (
         data=_DATA,
     ),
     Study(
-        "cyclegan", "registration", study_registration, {"shifts": [0, 2, 4, 8, 512], "seeds": [0, 1, 2], **_SIZE}, data=_DATA
+        "cyclegan",
+        "registration",
+        study_registration,
+        {"shifts": [0, 2, 4, 8, 512], "seeds": [0, 1, 2], **_SIZE},
+        data=_DATA,
     ),
     Study(
         "cyclegan",
