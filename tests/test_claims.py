@@ -128,6 +128,11 @@ def test_the_table_shows_measurement_bound_and_verdict() -> None:
     assert rows[6].startswith("| L6 | **not tested (needs a GPU)** |")
 
 
+def test_an_exact_claim_has_one_value() -> None:
+    """Where one value alone supports a claim, it is told once."""
+    assert claims.support(claim(70.0, low=70.0, high=70.0, unit="pixels")) == "70 pixels"
+
+
 def test_what_is_published_is_told() -> None:
     """A work's number, that it gives none, and nothing for a claim of ours."""
     told = [

@@ -262,5 +262,5 @@ def support(claim: Claim) -> str:
     unit = f" {claim.unit}" if claim.unit else ""
     low, high = ("" if math.isinf(bound) else _digits(claim)(bound) for bound in (claim.low, claim.high))
     if low and high:
-        return f"{low} to {high}{unit}"
+        return f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
     return f"≥ {low}{unit}" if low else f"≤ {high}{unit}" if high else "any value"

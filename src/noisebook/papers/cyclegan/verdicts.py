@@ -229,7 +229,7 @@ def _equilibrium(rows: Rows) -> list[Claim]:
     generators, critics = (by_seed(rows, name, kind=UNPAIRED)[:, -1] for name in ("adversarial", "critics"))
     claim = partial(_claim, how=told.nets(SMALL, last=True), on=told.data(told.TRAINING, "seeds"))
     return [
-        claim("C5a", "the generators' term ends near 1/4", generators, low=0.2, high=0.3, published=".264"),
+        claim("C5a", "the generators' term ends near 1/4", generators, low=0.2, high=0.3, published="0.264"),
         claim(
             "C5b",
             "the sum of a discriminator's two squared terms, before halving, ends near 1/2",
