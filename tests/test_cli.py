@@ -122,6 +122,14 @@ def test_run_tells_the_cost_and_the_place(book):
     chapters.gate(book / "results" / "tiny.ipynb")
 
 
+def test_an_out_that_cannot_be_is_told_as_such(book):
+    """Below a file no folder can be: one line names it and the remedy, and ends with two."""
+    (book / "file").write_text("")
+    said = call("run", "tiny", "--out", str(book / "file" / "out"), status=2)
+    assert "out: expected a folder that can be written, got" in said
+    assert said.endswith("Choose another --out.\n")
+
+
 def test_the_claims_of_a_run_that_did_not_end_are_not_shown(book):
     """Where the mark of completion is missing, as after a kill, the command says what to do instead."""
     call("run", "tiny", "--out", "results")

@@ -82,21 +82,16 @@ def run(
     noisebook run linearized -p seed=3 -p verify=false --out try
     """
     with refusals():
-        chapters.values(chapter, preset, p or ())
-    try:
-        show = sys.stderr.isatty()
-        with refusals():
+        try:
+            show = sys.stderr.isatty()
             done = chapters.run(
                 chapter, preset=preset, overrides=p or (), out=out, cell_timeout=cell_timeout, progress=show
             )
-    except chapters.RunError as failed:
-        typer.echo(str(failed), err=True)
-        raise SystemExit(1) from None
-    except OSError as refused:
-        typer.echo(
-            f"noisebook: {out}: expected a folder that can be written, got {refused}. Choose another --out.", err=True
-        )
-        raise SystemExit(2) from None
+        except chapters.RunError as failed:
+            typer.echo(str(failed), err=True)
+            raise SystemExit(1) from None
+        except OSError as refused:
+            raise error(str(out), "a folder that can be written", refused, "Choose another --out.") from None
     typer.echo(f"{done}\n{done.notebook}")
 
 
