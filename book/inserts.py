@@ -138,7 +138,7 @@ class Inserts:
         for name, dose in linearized.EXPOSURES.items():
             edge = dose.photons * dose.edge_share
             lines.append(f"| photons at {name} | {dose.photons:,.0f} (centre) to {edge:,.0f} (edge) |")
-        return "\n".join(["| quantity | value |", "|:---|:---|", *lines])
+        return "\n".join([*head("quantity", "value"), *lines])
 
     def circle_data(self) -> str:
         small = regularity.SMALL
@@ -149,7 +149,7 @@ class Inserts:
             f"| pixels at s = 1, 2, 3, embedded networks | {sizes} |",
             f"| standard deviation of the noise | {regularity.SIGMA} |",
         ]
-        return "\n".join(["| quantity | value |", "|:---|:---|", *lines])
+        return "\n".join([*head("quantity", "value"), *lines])
 
     def domain_data(self) -> str:
         train, test, small = embedded.TRAIN, embedded.TEST, cyclegan.SMALL
@@ -160,7 +160,7 @@ class Inserts:
             f"| tested on | {len(test.patients) * test.slices} slices of {len(test.patients)} patients |",
             f"| crops | {small.patch} × {small.patch} pixels, {small.crops} a slice and epoch |",
         ]
-        return "\n".join(["| the embedded networks | |", "|:---|:---|", *lines])
+        return "\n".join([*head("the embedded networks", ""), *lines])
 
     def photon_data(self) -> str:
         lines = ["| network | images | size | expected photons per pixel |", "|:---|:---|:---|:---|"]

@@ -33,6 +33,7 @@ class Ledger:
         self.results, self.names, self.titles = results, names, titles
         self.released = release.read(file)
         self.lost = [name for name in self.released if name not in names]
+        self.every = [*self.names, *self.lost]
 
     @cached_property
     def measured(self) -> dict[str, list[claims.Claim]]:
@@ -65,12 +66,12 @@ class Ledger:
 
     def badge(self) -> str:
         """The totals as a small picture."""
-        counts = self.count([*self.names, *self.lost])
+        counts = self.count(self.every)
         return release.badge({name: counts[name] for name in claims.VERDICTS}, counts["drifted"])
 
     def totals(self) -> str:
         """The totals as a sentence."""
-        counts = self.count([*self.names, *self.lost])
+        counts = self.count(self.every)
         said = (
             f"Of {len([c for name in self.names for c in self.measured[name]])} claims in this build "
             f"**{counts['holds']}** hold, **{counts['fails']}** fail, **{counts['undecided']}** are undecided, "
@@ -78,7 +79,7 @@ class Ledger:
         )
         if counts["drifted"]:
             said += f" **{counts['drifted']}** have drifted since the last release"
-            gone = sum(len(self.gone(name)) for name in [*self.names, *self.lost])
+            gone = sum(len(self.gone(name)) for name in self.every)
             said += f", **{gone}** of them no longer there." if gone else "."
         return said
 
@@ -86,11 +87,11 @@ class Ledger:
         """The totals as a table, and over all."""
         heads = (*claims.VERDICTS, *STATES[1:])
         lines = head("chapter", "claims", *heads)
-        for name in [*self.names, *self.lost]:
+        for name in self.every:
             counts = self.count([name])
             title = f"{{ref}}`{self.titles.get(name, name)} <claims-{name}>`"
             lines.append(row(title, str(len(self.measured.get(name, []))), *(str(counts[key]) for key in heads)))
-        counts = self.count([*self.names, *self.lost])
+        counts = self.count(self.every)
         number = sum(map(len, self.measured.values()))
         return "\n".join([*lines, row("**all**", f"**{number}**", *(f"**{counts[key]}**" for key in heads))])
 
@@ -138,7 +139,7 @@ class Ledger:
     def drift(self) -> str:
         """Every claim now and at the release, by chapter."""
         parts = []
-        for name in [*self.names, *self.lost]:
+        for name in self.every:
             title = self.titles.get(name, name)
             parts += [f"### {title}", "", *head("claim", "at the release, ± tolerance", "now", "state")]
             for claim in self.measured.get(name, []):

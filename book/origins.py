@@ -63,7 +63,8 @@ class Origins:
         seeds = [f"{key} {value}" for key, value in record["config"].items() if key.startswith("seed")]
         said = [f"precomputed study <code>{name}</code>, sha256 <code>{record['sha256'][:12]}</code>", *seeds]
         said += [f"simulated data {record['data']}"] if record["data"] else []
-        said += [f"weights {', '.join(map(self.network, record['weights']))}"] if record["weights"] else []
+        used = [f"{id} (sha256 <code>{sha256[:12]}</code>)" for id, sha256 in record["weights"].items()]
+        said += [f"weights {', '.join(used)}"] if used else []
         return " · ".join(said)
 
     def network(self, id: str) -> str:

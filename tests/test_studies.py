@@ -175,3 +175,9 @@ def test_a_missing_result_says_what_to_run(tmp_path):
     """A result that is not there is an error with the command that makes it."""
     with pytest.raises(ValueError, match=r"study tiny/none: expected a record none.json, got none. Run: make studies"):
         studies.load("tiny", "none", tmp_path)
+
+
+def test_a_study_is_found_by_its_name(study):
+    """Among the studies of a chapter the one of that name is given."""
+    other = replace(study, name="other")
+    assert studies.named((other, study), study.name) is study

@@ -112,17 +112,16 @@ class Hounsfield(nn.Module):
     """A generator of the CycleGAN chapter, as a map from HU to HU.
 
     Args:
-        net: From (N, 1, Y, X) to the same shape, in units of ``scale_hu``.
-        scale_hu: HU.
+        net: From (N, 1, Y, X) to the same shape, in units of its ``scale_hu``.
     """
 
-    def __init__(self, net: nn.Module, scale_hu: float) -> None:
+    def __init__(self, net: cyclegan.Generator) -> None:
         super().__init__()
-        self.net, self.scale_hu = net, scale_hu
+        self.net = net
 
     def forward(self, hu: Tensor) -> Tensor:
         """(N, 1, Y, X), HU."""
-        return self.scale_hu * self.net(cyclegan.normalise(hu, self.scale_hu))  # type: ignore[no-any-return]
+        return self.net.scale_hu * self.net(cyclegan.normalise(hu, self.net.scale_hu))  # type: ignore[no-any-return]
 
 
 def subjects(seed: int = 0, only: Sequence[str] = ()) -> dict[str, list[Subject]]:
@@ -179,12 +178,12 @@ def _sparse(name: str, number: int) -> Subject:
 def _unpaired(name: str, number: int) -> Subject:
     """The same place at a quarter of the dose, in the scan that the network's training patients had."""
     _, row, column = _edge(number)
-    recipe, net = embedded.TEST, cyclegan.load(name).q2f
+    recipe = embedded.TEST
     patient = recipe.patients[number % len(recipe.patients)]
     clean = recipe.sinogram(patient, recipe.positions_mm(patient)[0])[None]
     target = recipe.grid.part(slice(row - 64, row + 64), slice(column - 64, column + 64))
     scan = linearized.Scan(clean, recipe.geometry, target, recipe.dose(recipe.low_share))
-    return _scanned(name, "simulated CT, a quarter of the dose", Hounsfield(net, net.scale_hu), scan, scan.mean)
+    return _scanned(name, "simulated CT, a quarter of the dose", Hounsfield(cyclegan.load(name).q2f), scan, scan.mean)
 
 
 def _white(name: str, data: str, unit: str, model: nn.Module, truth: Tensor, sd: float) -> Subject:

@@ -14,7 +14,7 @@ import hashlib
 import inspect
 import json
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,11 @@ def load(chapter: str, name: str, root: Path = ROOT) -> tuple[Arrays, dict[str, 
     if not result.is_file() or _sha256(result) != record["sha256"]:
         raise error(f"study {chapter}/{name}", "the recorded result", f"another {result.name}", "Run: make studies")
     return _read(result, record["arrays"]), record
+
+
+def named(studies: Iterable[Study], name: str) -> Study:
+    """The study of a name, among those of a chapter."""
+    return next(study for study in studies if study.name == name)
 
 
 def precomputed(*names: str) -> str:

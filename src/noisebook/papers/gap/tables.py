@@ -12,8 +12,7 @@ import numpy as np
 from noisebook import _numbers
 from noisebook.studies import by_seed
 
-from .long import STUDIES
-from .verdicts import same_law
+from .verdicts import DIMMEST, same_law
 
 Rows = Mapping[str, np.ndarray]
 Columns = dict[str, list[object]]
@@ -55,9 +54,8 @@ def law_table(law: Rows) -> Columns:
 
 def dimmest_table(dimmest: Rows) -> Columns:
     """What the training on the dimmest data ended with."""
-    config = next(study.config for study in STUDIES if study.name == "dimmest")
     return {
-        "photons per pixel": [f"{config['mean']:g}"] * len(dimmest["finite"]),
+        "photons per pixel": [f"{DIMMEST['mean']:g}"] * len(dimmest["finite"]),
         "steps": [int(steps) for steps in dimmest["steps"]],
         "finite weights / %": [f"{100 * share:g}" for share in dimmest["finite"]],
     }

@@ -13,7 +13,7 @@ from scipy import stats
 
 from noisebook import weights
 from noisebook.claims import Claim, against
-from noisebook.studies import precomputed
+from noisebook.studies import named, precomputed
 
 from .long import LAWS, STUDIES
 
@@ -24,7 +24,7 @@ CHECK = f"{SOURCE}, check of the code"
 EXACT = "the exact posterior in place of a network"
 TISSUE = "held-out simulated tissue, one value a tissue"
 TOY = "five known images (simulated), posterior by enumeration"
-_DIMMEST = next(study.config for study in STUDIES if study.name == "dimmest")
+DIMMEST = named(STUDIES, "dimmest").config
 _MARGIN_DB = 1.0
 """Levels at which the best Gaussian filter is not so far above a flat image say nothing about a method."""
 
@@ -54,9 +54,9 @@ def claims(studies: Mapping[str, Rows]) -> list[Claim]:
             studies["dimmest"]["finite"],
             low=1.0,
             source=OURS,
-            data=f"simulated tissue of {_DIMMEST['mean']:g} photons per pixel",
+            data=f"simulated tissue of {DIMMEST['mean']:g} photons per pixel",
             study="dimmest",
-            how=f"2-D residual U-Net, {_DIMMEST['width']} base channels; {_DIMMEST['steps']:,} steps; trained once",
+            how=f"2-D residual U-Net, {DIMMEST['width']} base channels; {DIMMEST['steps']:,} steps; trained once",
         ),
         Claim("G13", "natural faces are generated", SOURCE, (), needs="FFHQ-256"),
     ]

@@ -12,7 +12,7 @@ import numpy as np
 
 from noisebook import _numbers, weights
 from noisebook.claims import Claim, against
-from noisebook.studies import Study, precomputed
+from noisebook.studies import Study, named, precomputed
 
 from .long import STUDIES
 from .montecarlo import ROI
@@ -120,7 +120,7 @@ def covariance_rows(found: Mapping[str, np.ndarray], half: int) -> dict[str, lis
 
 def study_of(name: str) -> Study:
     """The study of a name."""
-    return next(study for study in STUDIES if study.name == name)
+    return named(STUDIES, name)
 
 
 def claims(

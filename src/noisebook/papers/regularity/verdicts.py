@@ -145,7 +145,7 @@ def _nets(*configs: Config) -> str:
 
 
 def _config(study: str) -> dict[str, Any]:
-    return next(one.config for one in STUDIES if one.name == study)
+    return studies.named(STUDIES, study).config
 
 
 _EDGES = f"simulated circles, {_config('edges')['images']} test images, {studies.precomputed('edges')}"

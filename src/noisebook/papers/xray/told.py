@@ -10,7 +10,7 @@ from typing import Any
 
 from noisebook import embedded
 from noisebook.claims import against
-from noisebook.studies import precomputed
+from noisebook.studies import named, precomputed
 
 from .long import STUDIES
 from .training import AE, SMALL, VARIATIONAL, architecture, schedule
@@ -29,7 +29,7 @@ def data(where: str, study: str = "") -> str:
 
 def config(study: str) -> dict[str, Any]:
     """The configuration of a study."""
-    return next(one.config for one in STUDIES if one.name == study)
+    return named(STUDIES, study).config
 
 
 def nets(study: str, *models: str, each: tuple[dict[str, Any], ...] = ({},)) -> str:
