@@ -130,12 +130,12 @@ class Inserts:
         return "\n".join(["| quantity | test | train |", "|:---|:---|:---|", *lines, end])
 
     def scan_data(self) -> str:
-        scan, kept = linearized.SCAN, linearized.SCAN.sparse(linearized.EVERY)
+        scan, kept = linearized.data.SCAN, linearized.data.SCAN.sparse(linearized.data.EVERY)
         lines = [
             f"| views × channels | {scan.views} × {scan.channels}, of which {kept.views} views are kept |",
             f"| source to axis of rotation | {scan.source_mm:g} mm |",
         ]
-        for name, dose in linearized.EXPOSURES.items():
+        for name, dose in linearized.data.EXPOSURES.items():
             edge = dose.photons * dose.edge_share
             lines.append(f"| photons at {name} | {dose.photons:,.0f} (centre) to {edge:,.0f} (edge) |")
         return "\n".join([*head("quantity", "value"), *lines])

@@ -45,7 +45,7 @@ def claims() -> dict[str, list[Claim]]:
     moduli = regularity.disc_moduli((0.05, 0.0003), size=64)
     listed = compare.subjects(only=["regularity-s1-decay-0.001", "xray-ae"])
     return {
-        "linearized": linearized.claims(exact, adjoints, read(linearized.STUDIES), "ct (simulated)", "the net"),
+        "linearized": linearized.PAPER.claims({"derivatives": exact, "adjoints": adjoints}),
         "regularity": regularity.claims(
             **dict(zip(("rows", "prior"), read(regularity.STUDIES).values(), strict=True)),
             moduli=moduli,

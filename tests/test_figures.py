@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from noisebook import figures
-from noisebook.papers.linearized import FBPConvNet
+from noisebook.papers.linearized.model import FBPConvNet
 
 
 def texts(figure: Figure) -> list[str]:

@@ -49,7 +49,7 @@ def build(config):
         return nn.Linear(config.width, config.width)
 
 
-def batches(config, data):
+def batches(config, data, folder):
     """Four batches an epoch, of given or of drawn abscissas."""
 
     def epoch(_, generator):
@@ -147,6 +147,8 @@ def test_a_chapter_takes_its_networks_by_source(tmp_path):
 
 def test_words_say_once_what_networks_share():
     """Topics that agree are said once, those that differ are joined, in the order of the description."""
-    assert LINES.words("line-a") == "a line of 1; MSE; rate 0.1"
-    assert LINES.words("line-a", "line-c", "line-b") == "a line of 1; MSE; rate 0.1 against rate 0.3 against rate 0.2"
+    assert LINES.words("line-a") == "a line of 1; MSE; rate 0.1; drawn numbers"
+    assert LINES.words("line-a", "line-c", "line-b") == (
+        "a line of 1; MSE; rate 0.1 against rate 0.3 against rate 0.2; drawn numbers"
+    )
     assert networks.contrasted([{"a": "x"}, {"a": "x", "b": "y"}]) == "x; none against y"

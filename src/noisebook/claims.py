@@ -237,6 +237,7 @@ def _measured(
         **{key: record[key] for key in kept if key in record},
     )
 
+
 def write(claims: Sequence[Claim], path: str | Path) -> None:
     """Write claims as JSON, sorted by id, with their verdicts; equal claims give equal bytes.
 

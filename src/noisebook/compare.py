@@ -148,11 +148,11 @@ def _edge(number: int) -> tuple[np.ndarray, int, int]:
     root = embedded.embedded_ct(embedded.TEST)
     patients = datasets.ct_patients(root)
     image = datasets.ct_pairs(root, patients[number % len(patients)], label="noise free").label[0]
-    row, column = linearized.find_pixels(image, 1, margin=128, seed=number).places[0]
+    row, column = linearized.data.find_pixels(image, 1, margin=128, seed=number).places[0]
     return image, int(row), int(column)
 
 
-def _scanned(name: str, data: str, model: nn.Module, scan: linearized.Scan, truth: Tensor) -> Subject:
+def _scanned(name: str, data: str, model: nn.Module, scan: linearized.data.Scan, truth: Tensor) -> Subject:
     return Subject(
         name,
         data,
@@ -169,10 +169,12 @@ def _scanned(name: str, data: str, model: nn.Module, scan: linearized.Scan, trut
 def _sparse(name: str, number: int) -> Subject:
     """128 pixels about an edge in a simulated patient, in the sparse-view scan that the network was trained for."""
     image, row, column = _edge(number)
-    scan = linearized.region(image, embedded.TEST.grid, "I0", (0, row, column)).scan
+    scan = linearized.data.region(image, embedded.TEST.grid, "I0", (0, row, column)).scan
     half = scan.mean.shape[-1] // 2
     truth = torch.from_numpy(image[row - half : row + half, column - half : column + half])[None, None]
-    return _scanned(name, "simulated CT, 145 views, full exposure", linearized.load(name), scan, truth)
+    return _scanned(
+        name, "simulated CT, 145 views, full exposure", linearized.experiment.NETWORKS.load(name), scan, truth
+    )
 
 
 def _unpaired(name: str, number: int) -> Subject:
@@ -182,7 +184,7 @@ def _unpaired(name: str, number: int) -> Subject:
     patient = recipe.patients[number % len(recipe.patients)]
     clean = recipe.sinogram(patient, recipe.positions_mm(patient)[0])[None]
     target = recipe.grid.part(slice(row - 64, row + 64), slice(column - 64, column + 64))
-    scan = linearized.Scan(clean, recipe.geometry, target, recipe.dose(recipe.low_share))
+    scan = linearized.data.Scan(clean, recipe.geometry, target, recipe.dose(recipe.low_share))
     return _scanned(name, "simulated CT, a quarter of the dose", Hounsfield(cyclegan.load(name).q2f), scan, scan.mean)
 
 

@@ -27,8 +27,6 @@ Batches = Callable[[int, torch.Generator], Iterable[Any]]
 class Config(Protocol):
     """What a paper's configuration has at least: a frozen dataclass, equal ones train equal networks."""
 
-    __dataclass_fields__: Any
-
     @property
     def epochs(self) -> int:
         """Passes over the training data."""
@@ -73,7 +71,8 @@ class Networks(Generic[C]):
         shipped: Configurations of the networks in the registry, by id.
         build: A new network of a configuration, its weights drawn from the configuration's seed.
         trainee: What trains a configuration: network, optimisers, step.
-        batches: ``batches(config, data)`` gives ``batches(epoch, generator)``; data None means the embedded data.
+        batches: ``batches(config, data, folder)`` gives ``batches(epoch, generator)``; data None means the embedded
+            data, and ``folder`` is that of the checkpoints, beside which prepared data may be kept.
         describe: A configuration in words, by topic, ``architecture`` and ``schedule`` among them; what two networks
             share is then said once.
         data: Identity of the embedded training data, in words.
@@ -91,7 +90,7 @@ class Networks(Generic[C]):
     shipped: Mapping[str, C]
     build: Callable[[C], nn.Module]
     trainee: Callable[[C], Trainee]
-    batches: Callable[[C, Any], Batches]
+    batches: Callable[[C, Any, Path], Batches]
     describe: Callable[[C], Mapping[str, str]]
     data: Callable[[C], str]
     outcome: Callable[[nn.Module, C], Tensor]
@@ -143,7 +142,7 @@ class Networks(Generic[C]):
         trainee = trainee or self.trainee(config)
         log = training.fit(
             trainee,
-            self.batches(config, data),
+            self.batches(config, data, folder),
             epochs=config.epochs,
             folder=folder,
             seed=config.seed,
@@ -249,8 +248,9 @@ class Networks(Generic[C]):
         }
 
     def words(self, *ids: str) -> str:
-        """Networks in words: what they share once, what differs joined by *against*."""
-        return contrasted([self.describe(self.config(id)) for id in ids])
+        """Networks and their training in words: what they share once, what differs joined by *against*."""
+        known = [(self.describe(config), self.data(config)) for config in map(self.config, ids)]
+        return contrasted([{**words, "training data": data} for words, data in known])
 
 
 def contrasted(descriptions: Sequence[Mapping[str, str]]) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from noisebook import datasets, dicom
 from noisebook.papers import cyclegan
-from noisebook.papers.linearized import grid_of, probe_pixel
+from noisebook.papers.linearized.data import grid_of, probe_pixel
 
 MARGIN = 32
 """Pixels on each side of the probed one that the chapter ``linearized`` shows."""

@@ -12,25 +12,29 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from noisebook import embedded
+from noisebook import datasets, embedded
+from noisebook._checks import error
 from noisebook.studies import Study
 from noisebook.training import epoch_seed
 
-from .edges import study_elongation
-from .montecarlo import (
+from .data import Pixels, Region, find_pixels, regions
+from .experiment import NETWORKS
+from .measures import (
     BLOCK,
     CHUNK,
-    Region,
+    REACH,
+    REFERENCE,
+    SUBSETS,
     block_sums,
     covariance_psnr,
+    elongations,
     linear,
     median_ratio,
     moments,
     realise,
     recovery,
-    regions,
 )
-from .network import FBPConvNet, load
+from .model import FBPConvNet
 
 PLUG_INS = 5
 """Noisy scans of each region that are linearized at."""
@@ -42,7 +46,7 @@ def study_montecarlo(
     """Monte Carlo and linearized analysis of four regions.
 
     Args:
-        folder: Keeps every block of realisations, so that an interrupted study goes on.
+        folder: Keeps every block of realisations, so that an interrupted study resumes.
         device: Not used: the targets are small.
         net: Registry id of the network.
         exposure: Of `EXPOSURES`.
@@ -60,7 +64,7 @@ def study_montecarlo(
         ``plug_recovery`` (5,); ``place`` (patient, row, column); ``evaluations`` of the linear covariance image; and
         ``first`` (1, 64, 64), the mean of the first realisations of the first region.
     """
-    model = load(net)
+    model = NETWORKS.load(net)
     found: dict[str, list[object]] = {}
     for index, region in enumerate(regions(embedded.embedded_ct(embedded.TEST), exposure)):
         row_seed = epoch_seed(seed, index)
@@ -83,7 +87,7 @@ def first_again(study: Study) -> np.ndarray:
     """Draw a study's first realisations again: the guard against everything that it rests on, (64, 64), HU."""
     config = study.config
     there = regions(embedded.embedded_ct(embedded.TEST), config["exposure"], 1)[0]
-    return first_realisations(load(config["net"]), there, config["seed"])
+    return first_realisations(NETWORKS.load(config["net"]), there, config["seed"])
 
 
 def _blocks(model: FBPConvNet, region: Region, count: int, seed: int, stem: Path) -> np.ndarray:
@@ -152,13 +156,66 @@ def _plug_ins(model: FBPConvNet, region: Region, seed: int) -> dict[str, object]
     return {"plug_sd": [one.centre_sd for one in found], "plug_recovery": [one.contrast_recovery for one in found]}
 
 
+def study_elongation(folder: Path, device: str, *, count: int, seed: int, net: str) -> dict[str, np.ndarray]:
+    """Elongations at ``count`` edges and ``count`` flat pixels of the first slice of every test patient.
+
+    Args:
+        folder: Keeps each patient's values, so that an interrupted study resumes.
+        device: Not used: the crops are small.
+        count: Pixels of each kind a patient.
+        seed: Chooses the pixels.
+        net: Registry id of the network.
+
+    Returns:
+        Columns ``patient`` (from 0), ``edge`` (1 or 0), ``row``, ``column``, ``elongation``.
+    """
+    model, root = NETWORKS.load(net), embedded.embedded_ct(embedded.TEST)
+    rows = []
+    for index, patient in enumerate(datasets.ct_patients(root)):
+        kept = folder / f"{index}.npy"
+        if not kept.is_file():
+            half_written = kept.with_suffix(".partial.npy")
+            np.save(half_written, _patient_elongations(model, root, patient, count, seed))
+            half_written.replace(kept)
+        rows.append(np.column_stack([np.full(2 * count, index), np.load(kept)]))
+    columns = np.concatenate(rows).T
+    return dict(zip(("patient", "edge", "row", "column", "elongation"), columns, strict=True))
+
+
+def _patient_elongations(model: FBPConvNet, root: Path, patient: str, count: int, seed: int) -> np.ndarray:
+    pair = datasets.ct_pairs(root, patient, label="noise free")
+    parts = []
+    for edge in (1, 0):
+        pixels = _study_pixels(model, pair, count, seed, flat=not edge)
+        values = elongations(model, pair.low[0], pixels)
+        parts.append(np.column_stack([np.full(count, edge), pixels.places, np.round(values, 5)]))
+    return np.concatenate(parts)
+
+
+def _study_pixels(model: FBPConvNet, pair: datasets.CtPairs, count: int, seed: int, *, flat: bool) -> Pixels:
+    """The study's pixels of a patient's first slice: far enough from its sides for every crop to fit."""
+    margin = model.halo + REACH + model.stride
+    return find_pixels(pair.label[0], count, margin=margin, seed=seed, flat=flat)
+
+
+def first_elongations(study: Study, rows: int) -> np.ndarray:
+    """Compute the study's first ``rows`` elongations again, (rows,): the guard against everything that it rests on."""
+    if not 0 <= rows <= study.config["count"]:
+        raise error("rows", f"0 to {study.config['count']}", rows)
+    if not rows:
+        return np.empty(0)
+    model, root = NETWORKS.load(study.config["net"]), embedded.embedded_ct(embedded.TEST)
+    pair = datasets.ct_pairs(root, datasets.ct_patients(root)[0], label="noise free")
+    pixels = _study_pixels(model, pair, study.config["count"], study.config["seed"], flat=False)
+    return elongations(model, pair.low[0], Pixels(pixels.places[:rows], pixels.along[:rows]))
+
+
 def _study(name: str, exposure: str, reference: int, subsets: list[int]) -> Study:
     net = f"linearized-{name}"
     config = {"net": net, "exposure": exposure, "reference": reference, "subsets": subsets, "pairs": 200, "seed": 1}
     return Study("linearized", name, study_montecarlo, config, (net,), embedded.TEST.id)
 
 
-_SUBSETS = [250, 500, 1000, 2000]
 STUDIES = (
     Study(
         chapter="linearized",
@@ -168,8 +225,8 @@ STUDIES = (
         weights=("linearized-quarter",),
         data=embedded.TEST.id,
     ),
-    _study("i0", "I0", 10_000, _SUBSETS),
-    _study("i0-l1", "I0", 6_000, _SUBSETS[:-1]),
+    _study("i0", "I0", REFERENCE, list(SUBSETS)),
+    _study("i0-l1", "I0", 6_000, list(SUBSETS[:-1])),
     _study("i0-10", "I0/10", 2_000, []),
     _study("i0-100", "I0/100", 2_000, []),
     _study("i0-seed1", "I0", 2_000, []),

@@ -1,0 +1,243 @@
+"""The training of FBPConvNet, and the networks that ship with the book.
+
+J. Xu, F. Noo, "Linearized analysis of noise and resolution for DL-based image generation", IEEE Transactions on Medical
+Imaging 2022, doi 10.1109/TMI.2022.3214475.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from noisebook import datasets, embedded
+from noisebook._checks import check_one_of
+from noisebook.networks import Batches, Networks
+
+from . import data
+from .model import FBPConvNet, denoise
+
+
+@dataclass(frozen=True)
+class Config:
+    """Architecture and training schedule: the paper's where it states them. `SHIPPED` is what this book ships."""
+
+    channels: int = 64  # not stated; from FBPConvNet and the authors' code
+    levels: int = 5  # not stated; from the authors' code
+    loss: str = "mse"  # the paper: MSE; its last experiment: L1
+    label: str = "noise free"  # the paper: noise-free full-view FBP; the authors' code: full dose
+    stages: tuple[tuple[int, int], ...] = ((64, 600), (128, 200), (256, 200))  # the paper: (patch, epochs)
+    patches: int = 1  # patches a slice and epoch at the first stage; not stated; ours
+    batch: int = 16  # at the first stage; not stated; ours
+    learning_rate: float = 1e-3  # not stated; ours, falling to a hundredth by a cosine
+    exposure: str = ""  # of `data.EXPOSURES`: the paper's sparse-view scans; none: the archive's low-dose images
+    seed: int = 0  # ours
+
+    @property
+    def epochs(self) -> int:
+        """All epochs of all stages."""
+        return sum(count for _, count in self.stages)
+
+    def patch(self, epoch: int) -> int:
+        """The patch size, in pixels, of an epoch counted from 0."""
+        for size, count in self.stages:
+            if epoch < count:
+                return size
+            epoch -= count
+        return self.stages[-1][0]
+
+
+_SCANS = Config(channels=8, stages=((64, 40), (128, 12), (256, 8)), patches=12, exposure="I0")
+SHIPPED = {
+    "linearized-quarter": Config(channels=11, stages=((64, 50), (128, 15), (256, 10)), patches=12),
+    "linearized-i0": _SCANS,
+    "linearized-i0-10": replace(_SCANS, exposure="I0/10"),
+    "linearized-i0-100": replace(_SCANS, exposure="I0/100"),
+    "linearized-i0-l1": replace(_SCANS, loss="l1"),
+    "linearized-i0-seed1": replace(_SCANS, seed=1),
+    "linearized-i0-seed2": replace(_SCANS, seed=2),
+}
+"""The networks of the registry: 11 or 8 base channels in place of 64, and a schedule that two CPU cores manage."""
+
+
+@dataclass(frozen=True)
+class Patients:
+    """What a network is trained on.
+
+    Attributes:
+        root: A CT archive, real or simulated, as for `noisebook.datasets.ct_pairs`.
+        patients: Those to train on.
+    """
+
+    root: Path
+    patients: tuple[str, ...]
+
+
+def build(config: Config) -> FBPConvNet:
+    """A new network, its weights drawn from the configuration's seed; channels last, which CPUs convolve faster."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        net = FBPConvNet(config.channels, config.levels)
+    return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+class Training:
+    """The network, its optimiser and one training step, for `Networks.train`."""
+
+    parts: tuple[str, ...] = ("model", "optimizer", "scheduler")
+
+    def __init__(self, config: Config) -> None:
+        check_one_of("loss", config.loss, ("mse", "l1"))
+        self.net = build(config)
+        self.model: nn.Module = self.net
+        self.loss = F.mse_loss if config.loss == "mse" else F.l1_loss
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate)
+        self.scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(
+            self.optimizer, config.epochs, eta_min=config.learning_rate / 100
+        )
+
+    def step(self, fabric: Any, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """One step on (input, label), both (B, 1, Y, X) in HU. Logs the loss in units of `FBPConvNet.SCALE_HU`."""
+        noisy, label = batch
+        scale = FBPConvNet.SCALE_HU
+        loss = self.loss(self.model(noisy) / scale, label / scale)
+        self.optimizer.zero_grad()
+        fabric.backward(loss)
+        self.optimizer.step()
+        return {"loss": loss}
+
+    def end_epoch(self, epoch: int) -> None:
+        """Lower the learning rate."""
+        self.scheduler.step()
+
+
+def patches(
+    noisy: Tensor, label: Tensor, config: Config, epoch: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Random patches of one epoch, turned and mirrored, as (input, label) of (B, 1, size, size) in HU.
+
+    Args:
+        noisy: All training slices, (N, Y, X), HU.
+        label: Their labels, the same shape.
+        config: Patch sizes, batch and number of patches; both fall as the patch grows, by the same area.
+        epoch: Counted from 0.
+        generator: Chooses slices, places and turns.
+    """
+    size = config.patch(epoch)
+    share = (size / config.stages[0][0]) ** 2
+    batch = max(1, round(config.batch / share))
+    count = max(1, round(config.patches * len(noisy) / share / batch))
+    for _ in range(count):
+        pairs = torch.stack([_patch(noisy, label, size, generator) for _ in range(batch)], 1)
+        yield pairs[0][:, None], pairs[1][:, None]
+
+
+def _patch(noisy: Tensor, label: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """One random patch of both, (2, size, size), under one of the eight symmetries of the square."""
+
+    def draw(limit: int) -> int:
+        return int(torch.randint(limit, (), generator=generator))
+
+    index, top, left = draw(len(noisy)), draw(noisy.shape[1] - size + 1), draw(noisy.shape[2] - size + 1)
+    pair = torch.stack([image[index, top : top + size, left : left + size] for image in (noisy, label)])
+    pair = torch.rot90(pair, draw(4), (1, 2))
+    return pair.flip(2) if draw(2) else pair
+
+
+def batches(config: Config, given: Patients | None, folder: Path) -> Batches:
+    """Batches of each epoch, of given patients or of the embedded ones; simulated scans are kept beside ``folder``."""
+    images = cache(lambda: training_images(config, given or embedded_patients(), folder.parent))  # when first needed
+
+    def of_epoch(epoch: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        return patches(*images(), config, epoch, generator)
+
+    return of_epoch
+
+
+def embedded_patients() -> Patients:
+    """The simulated training patients."""
+    root = embedded.embedded_ct(embedded.TRAIN)
+    return Patients(root, tuple(datasets.ct_patients(root)))
+
+
+def training_images(config: Config, given: Patients, folder: Path) -> tuple[Tensor, Tensor]:
+    """Inputs and labels, both (N, Y, X), HU: the archive's low-dose images, or scans simulated from its labels."""
+    if config.exposure:
+        sparse, label, grid = data.training_scans(given.root, given.patients, config.label, folder)
+        return data.noisy_inputs(sparse, grid, config.exposure, config.seed), label
+    pairs = [datasets.ct_pairs(given.root, patient, label=config.label) for patient in given.patients]
+    low, label = (torch.from_numpy(np.concatenate([getattr(p, name) for p in pairs])) for name in ("low", "label"))
+    return low, label
+
+
+def describe(config: Config) -> dict[str, str]:
+    """A configuration in words."""
+    stages = ", ".join(f"{count} epochs of {size} x {size}" for size, count in config.stages)
+    return {
+        "architecture": f"FBPConvNet, {config.levels} levels, {config.channels} base channels (the paper: 64)",
+        "loss": f"{config.loss.upper()} against {config.label} images",
+        "optimiser": f"Adam, learning rate {config.learning_rate:g} falling by a cosine",
+        "patches": f"patches: {stages}",
+    }
+
+
+def training_data(config: Config) -> str:
+    """The embedded training data in words, with the scan that is simulated from them."""
+    recipe = embedded.TRAIN
+    seen = f"sparse-view scans at exposure {config.exposure}" if config.exposure else f"{recipe.low_share:.0%} dose"
+    return f"{recipe.id}: {len(recipe.patients)} simulated patients, {recipe.slices} slices each, {seen}"
+
+
+def outcome(net: nn.Module, config: Config) -> Tensor:
+    """What a network makes of the slices of one training patient, (Z, Y, X), HU."""
+    given = embedded_patients()
+    first = Patients(given.root, given.patients[:1])
+    noisy, _ = training_images(config, first, Path("build/training"))
+    return torch.from_numpy(denoise(cast(FBPConvNet, net), noisy.numpy()))
+
+
+NETWORKS = Networks(
+    chapter="linearized",
+    shipped=SHIPPED,
+    build=build,
+    trainee=Training,
+    batches=batches,
+    describe=describe,
+    data=training_data,
+    outcome=outcome,
+    unit="HU RMS over the slices of a patient",
+    course=lambda config: (config, data.EXPOSURES.get(config.exposure)),
+)
+"""The networks of the chapter."""
+
+
+def exposure_networks(
+    net: str, label: str, given: Patients, folder: Path, device: str = "auto"
+) -> dict[str, FBPConvNet]:
+    """A network for each of the paper's exposures: the embedded ones, or the paper's size trained here.
+
+    Args:
+        net: ``train`` trains them; anything else loads the embedded ones.
+        label: The images that are scanned for training, as in `Config`.
+        given: Those to train on.
+        folder: For checkpoints.
+        device: ``auto``, ``cpu`` or ``cuda``.
+    """
+    names = {"I0": "linearized-i0", "I0/10": "linearized-i0-10", "I0/100": "linearized-i0-100"}
+    if net != "train":
+        return {exposure: NETWORKS.load(name) for exposure, name in names.items()}
+    configs = {exposure: Config(label=label, exposure=exposure) for exposure in names}
+    return {
+        exposure: cast(
+            FBPConvNet,
+            NETWORKS.train(config, NETWORKS.checkpoints(folder, names[exposure], config), given, device=device).net,
+        )
+        for exposure, config in configs.items()
+    }
