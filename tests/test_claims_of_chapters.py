@@ -53,7 +53,7 @@ def claims() -> dict[str, list[Claim]]:
         ),
         "cyclegan": cyclegan.claims(**read(cyclegan.STUDIES)),
         "gap": gap.claims(read(gap.STUDIES)),
-        "xray": xray.claims(**read(xray.STUDIES), initial=np.full(5, 2839.0), wrapped=wrapped),
+        "xray": xray.PAPER.claims({"initial": np.full(5, 2839.0), "wrapped": wrapped}),
         "compare": compare.claims({name: measures() for name in listed}, listed),
     }
 

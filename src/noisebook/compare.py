@@ -216,11 +216,13 @@ def _photons(name: str, number: int) -> Subject:
 
 def _radiograph(name: str, number: int) -> Subject:
     root = embedded.embedded_xray(embedded.XRAY_TEST)
-    images = xray.radiographs(root, "test", 64)
-    truth = xray.unit(images[[embedded.XRAY_TEST.views * number % len(images)]])  # another patient's
-    net = xray.load(name)
+    images = xray.data.radiographs(root, "test", 64)
+    truth = xray.data.unit(images[[embedded.XRAY_TEST.views * number % len(images)]])  # another patient's
+    net = xray.experiment.NETWORKS.load(name)
     model = net if name == "xray-residual" else nn.Sequential(net, nn.Sigmoid())  # the others give logits
-    return _white(name, "simulated radiograph, white noise", "grey value", model, truth, xray.sigma("medium") / 255)
+    return _white(
+        name, "simulated radiograph, white noise", "grey value", model, truth, xray.data.sigma("medium") / 255
+    )
 
 
 MAKERS: dict[str, Callable[[str, int], Subject]] = {

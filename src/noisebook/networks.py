@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, cast
 
@@ -57,7 +57,7 @@ class Trained:
         trainee: What was trained, in its final state.
     """
 
-    net: nn.Module
+    net: Any
     log: training.Log
     trainee: Any
 
@@ -217,7 +217,15 @@ class Networks(Generic[C]):
         return weights.into(self.build(config), weights.load(id, data)).eval().to(device)
 
     def chosen(
-        self, source: str, ids: Sequence[str], folder: Path, data: Any = None, device: str = "auto", seed: int = 0
+        self,
+        source: str,
+        ids: Sequence[str],
+        folder: Path,
+        data: Any = None,
+        *,
+        identity: str = "",
+        device: str = "auto",
+        **changes: Any,
     ) -> dict[str, Any]:
         """The networks that a chapter looks at, by id.
 
@@ -226,8 +234,9 @@ class Networks(Generic[C]):
             ids: Of the registry.
             folder: For the checkpoints of a training.
             data: As for `train`.
+            identity: Of ``data``, for the names of the checkpoints' folders.
             device: As for `train`; loaded networks are put there too, unless it is ``auto``.
-            seed: Of a training.
+            changes: Fields of the authors' configurations for a training, such as ``seed=1``.
 
         Raises:
             ValueError: The source is unknown, the authors published no weights, or they are not fetched.
@@ -239,11 +248,9 @@ class Networks(Generic[C]):
             return {id: self.load(id, place) for id in ids}
         if source == "published":
             return {id: cast(Any, self.published)(id).to(place) for id in ids}
-        from dataclasses import replace
-
-        full = {id: cast(C, replace(cast(Any, self.authors[id]), seed=seed)) for id in ids}
+        full = {id: cast(C, replace(cast(Any, self.authors[id]), **changes)) for id in ids}
         return {
-            id: self.train(config, self.checkpoints(folder, id, config), data, device=device).net.to(place)
+            id: self.train(config, self.checkpoints(folder, id, config, identity), data, device=device).net.to(place)
             for id, config in full.items()
         }
 

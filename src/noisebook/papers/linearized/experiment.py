@@ -235,9 +235,8 @@ def exposure_networks(
         return {exposure: NETWORKS.load(name) for exposure, name in names.items()}
     configs = {exposure: Config(label=label, exposure=exposure) for exposure in names}
     return {
-        exposure: cast(
-            FBPConvNet,
-            NETWORKS.train(config, NETWORKS.checkpoints(folder, names[exposure], config), given, device=device).net,
-        )
+        exposure: NETWORKS.train(
+            config, NETWORKS.checkpoints(folder, names[exposure], config), given, device=device
+        ).net
         for exposure, config in configs.items()
     }

@@ -1,63 +1,19 @@
-"""The chapter's comparisons: what is drawn beside what.
+"""The chapter's panels: what is drawn beside what.
 
-L. Gondara, ICDMW 2016, doi 10.1109/ICDMW.2016.0041; X.-J. Mao, C. Shen, Y.-B. Yang, NeurIPS 2016, arXiv 1603.09056.
+L. Gondara, ICDMW 2016, doi 10.1109/ICDMW.2016.0041; X.-J. Mao, C. Shen, Y.-B. Yang, NeurIPS 2016, arXiv 1603.09056;
+D. P. Kingma, M. Welling, ICLR 2014, arXiv 1312.6114.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from noisebook._checks import check_one_of
-from noisebook.studies import by_seed
-
-from .baselines import scores
-from .corruptions import CORRUPTIONS, corrupt, unclipped, unit
-from .long import held_out, held_out_patients, pairs
-from .network import SIZES, VAE, Autoencoder, Network, ResidualAutoencoder, denoise, keras_parameters, sample
-from .observer import Denoiser, opacity_detectability
-from .training import AE, VARIATIONAL, Config, checkpoints, load, train, training_images
-from .verdicts import Rows, of_method
-
-FULL = {"ae": AE, "vae": VARIATIONAL, "residual": Config()}
-"""The authors' networks, widths and schedules."""
-
-
-def family(
-    source: str, folder: Path, images: Tensor | None = None, *, device: str = "cpu", seed: int = 0
-) -> dict[str, Network]:
-    """Autoencoder, VAE and residual autoencoder: those of this book, or the authors' sizes trained here.
-
-    Args:
-        source: ``embedded``, or ``train`` for the authors' widths and schedules on ``images`` (hours; a GPU helps).
-        folder: For the checkpoints of a training, which goes on from the newest.
-        images: (N, 1, size, size), uint8, of training patients; the embedded ones if None. All are used.
-        device: Where to train, and where the nets are put.
-        seed: Of a training.
-
-    Returns:
-        ``ae``, ``vae`` (L = 40) and ``residual``, in evaluation mode.
-
-    Raises:
-        ValueError: If the source is unknown.
-    """
-    check_one_of("nets", source, ("embedded", "train"))
-    if source == "embedded":
-        wanted = {"ae": "xray-ae", "vae": "xray-vae-40", "residual": "xray-residual"}
-        return {model: load(name, device) for model, name in wanted.items()}
-    known = training_images() if images is None else images
-    data = hashlib.sha256(known.numpy().tobytes()).hexdigest()
-    nets: dict[str, Network] = {}
-    for model, base in FULL.items():
-        config = replace(base, images=len(known), size=known.shape[-1], seed=seed)
-        nets[model] = train(config, checkpoints(folder, model, config, data), known, device).to(device)
-    return nets
+from .data import CORRUPTIONS, corrupt, pairs, unclipped, unit
+from .measures import Denoiser, scores
+from .model import SIZES, VAE, Autoencoder, ResidualAutoencoder, keras_parameters, sample
 
 
 def corrupted(images: Tensor, seed: int) -> dict[str, Tensor]:
@@ -103,16 +59,6 @@ def labels(panels: Mapping[str, Tensor]) -> dict[str, str]:
     return found
 
 
-def everywhere(net: Network, images: Tensor, seed: int) -> dict[str, np.ndarray]:
-    """One net applied to every corruption: PSNR before and after, dB, each (6,) by `CORRUPTIONS`."""
-    found: dict[str, list[float]] = {"before": [], "after": []}
-    for name in CORRUPTIONS:
-        noisy, truth = pairs(images, name, seed)
-        found["before"].append(scores(noisy, truth)["psnr"])
-        found["after"].append(scores(denoise(net, noisy), truth)["psnr"])
-    return {name: np.array(values) for name, values in found.items()}
-
-
 def parameter_table() -> dict[str, list[object]]:
     """The columns of a table of parameters at the authors' sizes, as counted here and as Keras counts them."""
     nets: dict[str, nn.Module] = {"residual autoencoder": ResidualAutoencoder()}
@@ -147,25 +93,6 @@ def as_published(images: Tensor, coder: Denoiser, seed: int) -> dict[str, Tensor
     found = {"clipped": both["gaussian-easy"], "wrapped": both["wrapped"]}
     found["where it wraps"] = ((values < 0) | (values > 255)).float()
     return found | {"autoencoder": image, "its logits": torch.logit(image)}
-
-
-def rows_again(spread: Rows, transfer: Rows, detect: Rows) -> tuple[list[float], list[float]]:
-    """One cheap row of each study that has one, computed again, and as it is stored.
-
-    Args:
-        spread: The study; again: the PSNR of the embedded residual autoencoder.
-        transfer: The study; again: the PSNR of images with hard Gaussian noise.
-        detect: The study; again: the detectability in noisy images.
-    """
-    images = held_out()
-    noisy, truth = pairs(images, "gaussian-medium", 1000)
-    found = [scores(denoise(load("xray-residual"), noisy), truth)["psnr"]]
-    found.append(scores(*pairs(images, "gaussian-hard", 1000))["psnr"])
-    patients = held_out_patients()
-    found.append(opacity_detectability(lambda shown: shown, images, "gaussian-medium", 1000, patients=patients))
-    before = by_seed(transfer, "before", trained=0, tested=CORRUPTIONS.index("gaussian-hard"))
-    stored = [of_method(spread, "psnr", "residual")[0], before[0], of_method(detect, "detectability", "identity")[0]]
-    return found, [float(value) for value in stored]
 
 
 def drawn(net: VAE, noisy: Tensor, vectors: int) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """The chapter's long runs: seeds, corruptions, latent sizes, skips, numbers of images, and what an observer detects.
 
-L. Gondara, ICDMW 2016, doi 10.1109/ICDMW.2016.0041; X.-J. Mao, C. Shen, Y.-B. Yang, NeurIPS 2016, arXiv 1603.09056.
+L. Gondara, ICDMW 2016, doi 10.1109/ICDMW.2016.0041; X.-J. Mao, C. Shen, Y.-B. Yang, NeurIPS 2016, arXiv 1603.09056;
+D. P. Kingma, M. Welling, ICLR 2014, arXiv 1312.6114.
 """
 
 from __future__ import annotations
@@ -15,60 +16,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noisebook import embedded, training
-from noisebook.studies import Study
+from noisebook import embedded
+from noisebook.networks import Trained
+from noisebook.studies import Study, by_seed
 
-from .baselines import PARAMETERS, scores, tuned
-from .corruptions import CORRUPTIONS, VARIANCE, corrupt, unit
-from .network import VAE, Network, denoise, sample
-from .observer import Task, opacity_detectability
-from .training import (
-    AE,
-    EMBEDDED,
-    SMALL,
-    VARIATIONAL,
-    Config,
-    batches,
-    build,
-    checkpoints,
-    load,
-    patient_numbers,
-    radiographs,
-    train_logged,
-    vae_loss,
+from .data import CORRUPTIONS, held_out, held_out_patients, pairs
+from .experiment import AE, EIGHTH, NETWORKS, SHIPPED, SMALL, STEPS, VARIATIONAL, Config
+from .measures import (
+    METHODS,
+    TRAINED,
+    Rows,
+    Task,
+    of_method,
+    opacity_detectability,
+    scores,
+    tuned,
 )
+from .model import VAE, denoise, sample
 
-METHODS = (*PARAMETERS, "ae", "vae", "residual")
-"""What is compared, in the order of the studies' column ``method``."""
-MIXED = tuple(f"gaussian-{level}" for level in VARIANCE)
-"""The levels that one net for all of them is trained on."""
-TRAINED = (*((name,) for name in CORRUPTIONS), MIXED)
-"""What the nets of the study ``transfer`` are trained on, in the order of its column ``trained``."""
 EPOCHS = {"residual": SMALL.epochs, "ae": AE.epochs, "vae": VARIATIONAL.epochs}
 
 
-def held_out(part: str = "test", size: int = 64) -> Tensor:
-    """The embedded images of a part, ``train`` for some that the nets know: (N, 1, size, size) uint8."""
-    return radiographs(embedded.embedded_xray(progress=False), part, size)
-
-
-def held_out_patients(part: str = "test") -> np.ndarray:
-    """Which patient each image of `held_out` shows: (N,), numbers from 0."""
-    return patient_numbers(embedded.embedded_xray(progress=False), part)
-
-
-def pairs(images: Tensor, corruption: str, seed: int) -> tuple[Tensor, Tensor]:
-    """Images (N, 1, Y, X), uint8, corrupted and not, each in [0, 1]."""
-    return unit(corrupt(images, corruption, torch.Generator().manual_seed(seed))), unit(images)
-
-
-def _trained(config: Config, folder: Path, device: str) -> tuple[Network, training.Log]:
-    """A net and its log; the checkpoints lie in ``nets`` above ``<study>/<circumstances>``: the studies share them.
+def _trained(config: Config, folder: Path, device: str) -> Trained:
+    """A net and its log; the checkpoints lie in ``nets`` above ``<study>/<version>``: the studies share them.
 
     They lie apart by number of epochs: a checkpoint of more epochs would be taken for one of fewer.
     """
     name = f"{config.model}-seed{config.seed}-epochs{config.epochs}"
-    return train_logged(config, checkpoints(folder.parents[1] / "nets", name, config), device=device)
+    return NETWORKS.train(config, NETWORKS.checkpoints(folder.parents[1] / "nets", name, config), device=device)
 
 
 def methods(
@@ -86,10 +61,10 @@ def methods(
     """
     noisy, truth = pairs(held_out("val"), corruption, seed)
     yield from tuned(noisy, truth).items()
-    known = {config: name for name, config in EMBEDDED.items()}
+    known = {config: name for name, config in SHIPPED.items()}
     for base in (AE, VARIATIONAL, replace(SMALL, width=width)):
         config = replace(base, seed=seed, corruptions=(corruption,), epochs=epochs[base.model])
-        net = load(known[config]) if config in known else _trained(config, folder, device)[0]
+        net = NETWORKS.load(known[config]) if config in known else _trained(config, folder, device).net
         yield base.model, partial(denoise, net)
 
 
@@ -99,7 +74,7 @@ def study_spread(
     """Every method on held-out patients, and on images that the nets were trained on.
 
     Args:
-        folder: Checkpoints are kept two folders above, by configuration, so that an interrupted study goes on.
+        folder: Checkpoints are kept two folders above, by configuration, so that an interrupted study resumes.
         device: To train on.
         seeds: Of nets and noise.
         corruption: To be removed.
@@ -140,7 +115,7 @@ def study_transfer(
     for seed in seeds:
         for trained, corruptions in enumerate(TRAINED):
             config = replace(SMALL, corruptions=corruptions, seed=seed, epochs=epochs, width=width, images=images)
-            net = _trained(config, folder, device)[0]
+            net = _trained(config, folder, device).net
             for tested, name in enumerate(CORRUPTIONS):
                 noisy, truth = pairs(held_out(), name, seed + 1000)
                 row = {"trained": trained, "tested": tested, "seed": seed}
@@ -184,9 +159,10 @@ def study_latent(
     for i, latent in enumerate(latents):
         for j, seed in enumerate(seeds):
             config = replace(VARIATIONAL, latent=latent, seed=seed, corruptions=(corruption,), images=images)
-            net, log = _trained(replace(config, epochs=epochs), folder, device)
+            done = _trained(replace(config, epochs=epochs), folder, device)
             noisy, truth = pairs(held_out(), corruption, seed + 1000)
-            loss[i, j], psnr[i, j] = [row["loss"] for row in log], scores(denoise(net, noisy), truth)["psnr"]
+            loss[i, j] = [row["loss"] for row in done.log]
+            psnr[i, j] = scores(denoise(done.net, noisy), truth)["psnr"]
     config = replace(VARIATIONAL, latent=sampled, seed=seeds[0], corruptions=(corruption,), images=images)
     samples = [_samples(replace(config, epochs=epoch), folder, device, vectors) for epoch in shown]
     kept = {"shown": np.array(shown), "samples": np.stack(samples)}
@@ -200,7 +176,7 @@ def _samples(config: Config, folder: Path, device: str, vectors: int) -> np.ndar
     """
     kept = folder / f"samples-{config.epochs:04d}.npy"
     if not kept.is_file():
-        net = train_logged(config, checkpoints(folder, "shown", config), device=device)[0]
+        net = NETWORKS.train(config, NETWORKS.checkpoints(folder, "shown", config), device=device).net
         drawn = torch.randn(vectors, config.latent, generator=torch.Generator().manual_seed(0))
         images = (255 * sample(cast(VAE, net), drawn)[:, 0]).round().to(torch.uint8).numpy()
         np.save(kept.with_suffix(".partial.npy"), images)
@@ -231,9 +207,10 @@ def study_skips(
     for skips in (0, 1):
         for j, seed in enumerate(seeds):
             config = replace(SMALL, corruptions=(corruption,), seed=seed, epochs=epochs, width=width, images=images)
-            net, log = _trained(replace(config, skips=bool(skips)), folder, device)
+            done = _trained(replace(config, skips=bool(skips)), folder, device)
             noisy, truth = pairs(held_out(), corruption, seed + 1000)
-            loss[skips, j], psnr[skips, j] = [row["loss"] for row in log], scores(denoise(net, noisy), truth)["psnr"]
+            loss[skips, j] = [row["loss"] for row in done.log]
+            psnr[skips, j] = scores(denoise(done.net, noisy), truth)["psnr"]
     return {"seed": np.array(seeds), "loss": loss, "psnr": psnr}
 
 
@@ -260,7 +237,7 @@ def study_images(
         for seed in seeds:
             config = replace(SMALL, corruptions=(corruption,), seed=seed, epochs=epochs, width=width, images=count)
             noisy, truth = pairs(held_out(), corruption, seed + 1000)
-            found = scores(denoise(_trained(config, folder, device)[0], noisy), truth)
+            found = scores(denoise(_trained(config, folder, device).net, noisy), truth)
             rows.append({"images": count, "seed": seed, "epochs": epochs, "psnr": found["psnr"], "ssim": found["ssim"]})
     return _columns(rows)
 
@@ -303,22 +280,23 @@ def study_detect(
     return _columns(rows)
 
 
-def initial_losses(images: Tensor, seeds: int = 5, latent: int = VARIATIONAL.latent) -> np.ndarray:
-    """The loss of untrained VAEs on one batch, nats an image, one value a seed; an indifferent net has n ln 2.
+def rows_again(spread: Rows, transfer: Rows, detect: Rows) -> tuple[list[float], list[float]]:
+    """One cheap row of each study that has one, computed again, and as it is stored.
 
     Args:
-        images: (N, 1, size, size), uint8; one batch of 32, or all if fewer.
-        seeds: How many nets.
-        latent: L.
+        spread: The study; again: the PSNR of the embedded residual autoencoder.
+        transfer: The study; again: the PSNR of images with hard Gaussian noise.
+        detect: The study; again: the detectability in noisy images.
     """
-    found = []
-    for seed in range(seeds):
-        config = replace(VARIATIONAL, size=images.shape[-1], latent=latent, seed=seed, corruptions=("gaussian-easy",))
-        net, generator = build(config), torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            entropy, divergence = vae_loss(cast(VAE, net), *next(batches(images, config, generator)))
-        found.append(float(entropy + divergence))
-    return np.array(found)
+    images = held_out()
+    noisy, truth = pairs(images, "gaussian-medium", 1000)
+    found = [scores(denoise(NETWORKS.load("xray-residual"), noisy), truth)["psnr"]]
+    found.append(scores(*pairs(images, "gaussian-hard", 1000))["psnr"])
+    patients = held_out_patients()
+    found.append(opacity_detectability(lambda shown: shown, images, "gaussian-medium", 1000, patients=patients))
+    before = by_seed(transfer, "before", trained=0, tested=CORRUPTIONS.index("gaussian-hard"))
+    stored = [of_method(spread, "psnr", "residual")[0], before[0], of_method(detect, "detectability", "identity")[0]]
+    return found, [float(value) for value in stored]
 
 
 def _columns(rows: list[dict[str, float]]) -> dict[str, np.ndarray]:
@@ -326,14 +304,14 @@ def _columns(rows: list[dict[str, float]]) -> dict[str, np.ndarray]:
 
 
 _SEEDS, _MEDIUM = [0, 1, 2], "gaussian-medium"
-_MANY = {"seeds": _SEEDS, "width": 0.125}  # many nets: an eighth of the authors' width
-_RESIDUAL = {**_MANY, "epochs": 12, "images": SMALL.images}
+_MANY = {"seeds": _SEEDS, "width": EIGHTH.width}  # many nets: an eighth of the authors' width
+_RESIDUAL = {**_MANY, "epochs": EIGHTH.epochs, "images": SMALL.images}
 _ALL = {"seeds": _SEEDS, "corruption": _MEDIUM, "epochs": EPOCHS, "width": SMALL.width}
 _NETS = ("xray-residual", "xray-ae", "xray-vae-40")
 _DATA = f"{embedded.XRAY_TRAIN.id}, {embedded.XRAY_TEST.id}"
 _VAES = {"corruption": "gaussian-easy", "epochs": 20, "images": VARIATIONAL.images}
 _SAMPLED = {"shown": [1, 2, 3, 5, 7, 10, 14, 20], "vectors": 8, "sampled": 40}
-_IMAGES = {"counts": [50, 200, 400, 1300], "corruption": _MEDIUM, "steps": 1008, **_MANY}
+_IMAGES = {"counts": [50, 200, 400, 1300], "corruption": _MEDIUM, "steps": STEPS, **_MANY}
 
 STUDIES = (
     Study("xray", "spread", study_spread, _ALL, _NETS, _DATA),
