@@ -112,6 +112,9 @@ def test_files_of_the_authors_load(tmp_path: Path) -> None:
     for ours, name in ((nets.q2f, "G_Q2F"), (nets.f2q, "G_F2Q"), (nets.d_f, "D_F"), (nets.d_q, "D_Q")):
         assert ours is not None
         torch.testing.assert_close(dict(ours.state_dict()), stored[f"{name}_state_dict"], rtol=0, atol=0)
+    torch.save({"epoch": 1, "G_Q2F_state_dict": stored["G_Q2F_state_dict"]}, tmp_path / "paired.pth")
+    alone = cyclegan.from_authors(tmp_path / "paired.pth").q2f
+    torch.testing.assert_close(dict(alone.state_dict()), stored["G_Q2F_state_dict"], rtol=0, atol=0)
     torch.save(cyclegan.Generator(2, 1).state_dict(), tmp_path / "other.pth")
     with pytest.raises(ValueError, match="checkpoint: expected G_Q2F_state_dict, got conv_block"):
         cyclegan.from_authors(tmp_path / "other.pth")
