@@ -10,13 +10,14 @@ from noisebook._registry import Embedded, External, embedded, external, metadata
 
 from ._deposit import deposit
 from ._files import embed, halved, into, load, register, save
-from ._open import Checkpoint, read
+from ._open import Checkpoint, bare, read
 from ._registry import check_registry, model_card
 
 __all__ = [
     "Checkpoint",
     "Embedded",
     "External",
+    "bare",
     "check_registry",
     "deposit",
     "embed",

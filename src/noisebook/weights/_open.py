@@ -2,23 +2,26 @@
 
 A file of PyTorch is a zip archive of raw tensors and a pickle, and a pickle is a program. So the archive's members are
 counted first, the pickle is read without being run, and what it would import is compared with the few names that
-tensors need. Then shapes are looked at on the meta device, which allocates nothing, and only then is the file loaded,
-with ``weights_only=True``.
+tensors need, and with some harmless ones for which values of ours stand in. Then shapes are looked at on the meta
+device, which allocates nothing, and only then is the file loaded, with ``weights_only=True``.
 """
 
 from __future__ import annotations
 
+import encodings
+import encodings.aliases
 import hashlib
 import io
 import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -30,10 +33,15 @@ MAX_PICKLE_BYTES = 16_000_000
 MAX_MEMBERS = 20_000
 KINDS = (".safetensors", ".pt", ".pth", ".ckpt")
 TENSORS_NEED = re.compile(
-    r"collections OrderedDict|torch\._utils _rebuild_(tensor_v2|parameter)|torch \w+Storage"
-    r"|torch (Size|device|b?float\d+|u?int\d+|bool)"
+    r"collections\.OrderedDict|torch\._utils\._rebuild_(tensor_v2|parameter)|torch\.\w+Storage"
+    r"|torch\.(Size|device|b?float\d+|u?int\d+|bool)|_codecs\.encode"
 )
-IMPORTS = ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4")
+CODECS = ("base64_codec", "bz2_codec", "hex_codec", "quopri_codec", "uu_codec", "zlib_codec", "idna", "punycode")
+"""Those of Python that make bytes longer, or take long over text: bytes, such as numpy's, need latin1 only."""
+WRAPPINGS = ("", "state_dict", "model_state_dict", "model", "net", "params", "params_ema")
+"""Names of an only state dict that say nothing; another name is put before those of the tensors."""
+PREFIXES = ("module.", "model.", "_orig_mod.")
+"""What DataParallel, Lightning modules and torch.compile put before the names of the network that they wrap."""
 DAMAGED = "The file is damaged or no weights file: fetch or copy it again."
 TRUSTED = "It was not opened. Have who made it save plain tensors: torch.save(model.state_dict(), path)."
 
@@ -43,8 +51,9 @@ class Checkpoint:
     """What a weights file holds.
 
     Attributes:
-        state: Tensors by name, as stored, on the CPU; ``net_state_dict.layer`` of a file with a state dict of each net.
-        hyper_parameters: Those of a Lightning checkpoint; empty for other files.
+        state: Tensors by name, as stored, on the CPU; ``G_state_dict.layer`` if a file has several state dicts, or
+            one whose name may mean something.
+        hyper_parameters: Those of a Lightning checkpoint, numbers of numpy as Python's; empty for other files.
     """
 
     state: dict[str, Tensor]
@@ -52,20 +61,21 @@ class Checkpoint:
 
 
 def read(path: str | Path, *, sha256: str | None = None, like: Mapping[str, Tensor] | None = None) -> Checkpoint:
-    """Open a weights file that somebody else made: safetensors, state dicts of PyTorch, or a Lightning checkpoint.
+    """Open a weights file that somebody else made: safetensors, state dicts of PyTorch, or a training's checkpoint.
 
     Args:
         path: ``.safetensors``, or ``.pt``, ``.pth`` or ``.ckpt`` as ``torch.save`` has written them since 2020.
         sha256: Of the file, if known; compared before anything is parsed.
         like: The ``state_dict()`` that the file is to fit, such as of a module on the meta device: names, shapes and
-            types are compared, of PyTorch's files before any tensor is allocated. None skips that.
+            types are compared, of PyTorch's files before any tensor is allocated. Of several state dicts that one is
+            taken which fits, and prefixes as `bare` takes off are taken off as far as it takes. None skips that.
 
     Returns:
         State and hyper-parameters.
 
     Raises:
         ValueError: The file is missing, too large, of another sha256, damaged, or no weights file; its pickle asks for
-            anything but tensors; it does not fit ``like``; or a value is NaN or infinite.
+            anything but tensors; none or several of its state dicts fit ``like``; or a value is NaN or infinite.
     """
     path = Path(path)
     if not path.is_file():
@@ -76,11 +86,12 @@ def read(path: str | Path, *, sha256: str | None = None, like: Mapping[str, Tens
     content = path.read_bytes()
     if sha256 is not None and (got := hashlib.sha256(content).hexdigest()) != sha256:
         raise error(str(path), f"sha256 {sha256}", got, "It is damaged or another file: fetch or copy it again.")
-    ours = path.suffix == ".safetensors"
-    found = Checkpoint(parse(content, path, DAMAGED)) if ours else _torch(content, path, like)
+    if path.suffix == ".safetensors":
+        found = Checkpoint(_chosen({"": parse(content, path, DAMAGED)}, like, path))
+    else:
+        found = _torch(content, path, like)
     if not found.state:
         raise error(str(path), "at least one tensor", "none")
-    _check_fits(path, found.state, like)
     for name, value in found.state.items():
         check_finite(f"{path}: {name}", value)
     return found
@@ -113,9 +124,42 @@ def mismatches(state: Mapping[str, Tensor], like: Mapping[str, Tensor], *, types
     return "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in faults.items() if names)
 
 
-def _check_fits(path: Path, state: Mapping[str, Tensor], like: Mapping[str, Tensor] | None) -> None:
-    if like is not None and (found := mismatches(state, like, types=True)):
-        raise error(str(path), f"the {len(like)} tensors of the network", found, "It belongs to another network.")
+def bare(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without the prefixes, of all names alike, that wrappers leave: `module.`, `model.`, `_orig_mod.`.
+
+    Args:
+        state: Tensors by name.
+    """
+    return list(_versions(state))[-1]
+
+
+def _versions(state: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """A state dict as it is, and without one prefix more each time."""
+    yield (state := dict(state))
+    while state and (shared := [prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in state)]):
+        yield (state := {name.removeprefix(shared[0]): value for name, value in state.items()})
+
+
+def _chosen(
+    states: Mapping[str, dict[str, Tensor]], like: Mapping[str, Tensor] | None, path: Path
+) -> dict[str, Tensor]:
+    """Of the state dicts of a file by name the only one, or that which fits, or all of them under their names."""
+    joined = {f"{part}.{name}": value for part, state in states.items() for name, value in state.items()}
+    first, *more = states
+    if like is None:
+        return joined if more or first not in WRAPPINGS else states[first]
+    versions = [(name, version) for name, state in states.items() for version in _versions(state)]
+    versions += [("all", joined)] if more else []
+    fits = {name: version for name, version in versions if not mismatches(version, like, types=True)}
+    if len(fits) == 1:
+        return next(iter(fits.values()))
+    if fits:
+        remedy = "Save the one that you mean: torch.save(state_dict, path)."
+        raise error(str(path), "one state dict that fits the network", " and ".join(fits), remedy)
+    nearest = max((version for _, version in versions), key=lambda version: len(version.keys() & like.keys()))
+    got = mismatches(nearest, like, types=True)
+    got = f"{', '.join(states)}, none of which fits; the nearest has {got}" if more else got
+    raise error(str(path), f"the {len(like)} tensors of the network", got, "It belongs to another network.")
 
 
 def _some(names: list[str]) -> str:
@@ -124,15 +168,14 @@ def _some(names: list[str]) -> str:
 
 def _torch(content: bytes, path: Path, like: Mapping[str, Tensor] | None) -> Checkpoint:
     """A file of ``torch.save``: members, pickle, shapes, and only then tensors."""
-    _check_pickle(_pickle(content, path), path)
-    outline = _load(content, path, "meta")
+    known = _stand_ins(_pickle(content, path), path)
+    outline = _load(content, path, "meta", known, like)
     for name, value in outline.state.items():
         if value.layout != torch.strided or value.numel() * value.itemsize > value.untyped_storage().nbytes():
             raise error(f"{path}: {name}", "a tensor that is stored value by value", tuple(value.shape), DAMAGED)
     if (total := sum(value.numel() * value.itemsize for value in outline.state.values())) > 4 * len(content):
         raise error(str(path), f"tensors that fit into {len(content)} bytes", f"{total} bytes", DAMAGED)
-    _check_fits(path, outline.state, like)
-    return _load(content, path, "cpu")
+    return _load(content, path, "cpu", known, like)
 
 
 def _pickle(content: bytes, path: Path) -> bytes:
@@ -159,25 +202,64 @@ def _pickle(content: bytes, path: Path) -> bytes:
         raise _told(problem, path, "a whole zip archive") from None
 
 
-def _check_pickle(program: bytes, path: Path) -> None:
-    """Raise if a pickle would import anything that tensors do not need; it is read, not run."""
-    words = ["", ""]
-    protocol: object = None
+class _Ignored:
+    """Stands for what a file names and nobody here needs."""
+
+
+class _Kind:
+    """Stands for numpy's type of a number."""
+
+    def __init__(self, name: str, *_: object) -> None:
+        self.name, self.order = name, "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = state[1]
+
+
+def _number(kind: _Kind, content: bytes) -> Any:
+    """One of numpy's numbers, or a text, as Python's."""
+    dtype = f"{kind.order}{kind.name}"
+    if not re.fullmatch(r"[<>|=][biufcUS]\d{1,5}", dtype):
+        raise ValueError(f"a value of numpy's type {dtype[:20]}")
+    return np.frombuffer(content, dtype)[0].item()
+
+
+STAND_INS: dict[str, Any] = {
+    r"numpy\.(_core|core)\.multiarray\.scalar": _number,
+    r"numpy\.dtype": _Kind,
+    r"(pytorch_lightning|lightning(_fabric|\.fabric|\.pytorch))\.utilities\.(data|parsing)\.AttributeDict": dict,
+    r"(pytorch_lightning|lightning\.pytorch)\.callbacks\.[\w.]+|argparse\.Namespace": _Ignored,
+}
+"""Our values for names that are found in checkpoints: they are never imported."""
+
+
+def _stand_ins(program: bytes, path: Path) -> list[tuple[Any, str]]:
+    """Our values for the names in a pickle; raise if it asks for others. It is read, not run."""
+    asked, texts, protocol = set(), set(), None
     try:
         for operation, argument, _ in pickletools.genops(program):
-            protocol = argument if operation.name == "PROTO" else protocol
-            if "UNICODE" in operation.name:
-                words = [words[1], str(argument)]
-            imported = argument if operation.name == "GLOBAL" else None
-            if operation.name in IMPORTS:
-                imported = argument or " ".join(words) if operation.name in ("INST", "STACK_GLOBAL") else operation.name
-            if imported is not None and not (operation.name == "GLOBAL" and TENSORS_NEED.fullmatch(str(imported))):
-                got = f"a pickle that asks to run {str(imported).replace(' ', '.')[:200]}"
-                raise error(str(path), "tensors and plain values only", got, TRUSTED)
-        if protocol != 2:
-            raise error(str(path), "a pickle of protocol 2, as torch.save writes it", protocol, TRUSTED)
+            if operation.name == "GLOBAL":
+                asked.add(str(argument).replace(" ", "."))
+            elif operation.name == "PROTO":
+                protocol = argument
+            elif isinstance(argument, str):
+                texts.add(argument)
     except Exception as problem:  # whatever a damaged pickle makes the reader raise
-        raise _told(problem, path, "a whole pickle") from None
+        raise error(str(path), "a whole pickle", f"{type(problem).__name__}: {str(problem)[:200]}", DAMAGED) from None
+    known = [(ours, name) for name in asked for pattern, ours in STAND_INS.items() if re.fullmatch(pattern, name)]
+    strange = sorted(name for name in asked - {name for _, name in known} if not TENSORS_NEED.fullmatch(name))
+    strange += [f"encode as {text}" for text in texts if "_codecs.encode" in asked and _codec(text) in CODECS]
+    if strange:
+        raise error(str(path), "tensors and plain values only", f"a pickle that asks to run {_some(strange)}", TRUSTED)
+    if protocol != 2:
+        raise error(str(path), "a pickle of protocol 2, as torch.save writes it", protocol, TRUSTED)
+    return known
+
+
+def _codec(name: str) -> str:
+    """The codec that Python means by a name."""
+    name = encodings.normalize_encoding(name).lower().replace(".", "_")
+    return encodings.aliases.aliases.get(name, name)
 
 
 def _told(problem: Exception, path: Path, expected: str) -> Exception:
@@ -187,32 +269,31 @@ def _told(problem: Exception, path: Path, expected: str) -> Exception:
     return error(str(path), expected, f"{type(problem).__name__}: {str(problem)[:200]}", DAMAGED)
 
 
-def _load(content: bytes, path: Path, device: str) -> Checkpoint:
+def _load(
+    content: bytes, path: Path, device: str, known: list[tuple[Any, str]], like: Mapping[str, Tensor] | None
+) -> Checkpoint:
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals([*known]):
             warnings.simplefilter("ignore")  # of torch to itself, about its own storages
             found = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
     except Exception as problem:  # whatever a damaged file makes the loader raise
-        got = f"{type(problem).__name__}: {str(problem)[:200]}"
+        # torch begins with the advice to set weights_only to False
+        reason = str(problem).rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
+        got = f"{type(problem).__name__}: {reason[:200]}"
         raise error(str(path), "tensors that weights_only=True can load", got, TRUSTED) from None
-    lightning = isinstance(found, dict) and isinstance(found.get("state_dict"), dict)
-    state, more = (found["state_dict"], found.get("hyper_parameters", {})) if lightning else (_joined(found), {})
-    if not _tensors(state):
-        remedy = "A state dict, or a Lightning checkpoint, is what can be read."
-        raise error(str(path), "tensors by name", f"a {type(state).__name__} of other things", remedy)
+    inside = {"": found} if _tensors(found) else dict(found) if isinstance(found, dict) else {}
+    more = inside.pop("hyper_parameters", {})
+    states = {str(name): value for name, value in inside.items() if _tensors(value) and (value or value is found)}
+    if not states:
+        contents = [f"{name} ({type(value).__name__})" for name, value in inside.items()]
+        got = f"a {type(found).__name__}" + (f" with {_some(contents)}" if contents else "")
+        raise error(str(path), "tensors by name", got, "A state dict, alone or in a dict, is what can be read.")
     if not isinstance(more, dict):
         raise error(f"{path}: hyper_parameters", "a mapping", type(more).__name__)
+    state = _chosen(states, like, path)
     return Checkpoint({name: value.detach() for name, value in state.items()}, dict(more))
 
 
 def _tensors(state: object) -> bool:
     """Whether it is a state dict."""
     return isinstance(state, dict) and all(isinstance(n, str) and isinstance(v, Tensor) for n, v in state.items())
-
-
-def _joined(found: Any) -> Any:
-    """The state dicts of several nets, ``net_state_dict`` each, as one; those of optimisers are left out."""
-    if not isinstance(found, dict) or _tensors(found):
-        return found
-    parts = {name: state for name, state in found.items() if str(name).endswith("_state_dict") and _tensors(state)}
-    return {f"{part}.{name}": value for part, state in parts.items() for name, value in state.items()} or found

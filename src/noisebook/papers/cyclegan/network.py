@@ -284,7 +284,7 @@ def _nested(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 def _net(name: str, state: Mapping[str, Tensor]) -> nn.Module:
     """One network with the weights of ``state``, which also tells its width."""
-    state = {key.removeprefix("module."): value for key, value in state.items()}  # of torch's DataParallel
+    state = weights.bare(state)
     first = "first_layer.1.weight" if name[0] == "G" else "discriminator.0.weight"
     if first not in state:
         raise error(f"{name}_state_dict", first, ", ".join(sorted(state)[:5]) or "nothing")

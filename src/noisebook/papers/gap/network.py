@@ -195,7 +195,7 @@ def from_checkpoint(path: str | Path, *, sha256: str | None = None) -> UNet:
             over or of another shape, or a setting contradicts the shapes.
     """
     checkpoint = weights.read(path, sha256=sha256)
-    state = checkpoint.state
+    state = weights.bare(checkpoint.state)
     for name in ("down_convs.0.conv1", "up_convs.0.upconv", "up_convs.0.conv1", "conv_final"):
         if f"{name}.weight" not in state:
             got = f"no {name}.weight, but {', '.join(sorted(state)[:4])}"

@@ -255,7 +255,7 @@ def are_published_here() -> bool:
 
 
 def _published_id(scaling: int, decay: float) -> str:
-    return f"regularity-published-s{scaling}-decay-{decay}"
+    return f"regularity-published-s{scaling}-decay-{float(decay)}"
 
 
 def published(scaling: int, decay: float) -> UNet:
