@@ -30,7 +30,7 @@ FAMILIES: dict[str, tuple[int, Callable[[], nn.Module], published.Shapes]] = {
         lambda: gap.UNet(3, depth=4, z_conv_stage=1),
         published.gap(published.GAP_3D, 3, z_conv_stage=1),
     ),
-    "linearized": (118, linearized.FBPConvNet, dict(published.fbpconvnet())),
+    "linearized": (118, linearized.model.FBPConvNet, dict(published.fbpconvnet())),
 }
 
 
@@ -59,6 +59,6 @@ def as_keras(net: nn.Module) -> Iterator[tuple[int, ...]]:
 def test_keras_layers_have_the_published_shapes(name: str, count: int) -> None:
     """Layer by layer in the order of the forward pass; not of the VAE: ours has a normalisation more than theirs."""
     with torch.device("meta"):
-        net = xray.ResidualAutoencoder() if name == "residual" else xray.Autoencoder(int(name[3:]))
+        net = xray.model.ResidualAutoencoder() if name == "residual" else xray.model.Autoencoder(int(name[3:]))
     assert list(as_keras(net)) == published.KERAS[name]
     assert sum(map(math.prod, published.KERAS[name])) == count
