@@ -240,17 +240,15 @@ def test_gain_and_offset_are_found(scene: str) -> None:
     """A camera's 2.17 e + 100, whole numbers times 3, an offset, and an EM gain of 30: refused, with the numbers."""
     random = np.random.default_rng(4)
     electrons = random.poisson(ELECTRONS[scene])
-    camera = count_report(np.round(2.17 * electrons + 100).astype(np.uint16))
-    assert (camera.gain, camera.offset) == (pytest.approx(2.17, rel=0.1), pytest.approx(100, abs=3)), camera
+    made = np.round(2.17 * electrons + 100), 3 * electrons, em_gain(electrons, 30, random), electrons + 100
+    reports = camera, whole, amplified, _ = [count_report(image) for image in made]
+    assert not any(report.counts for report in reports), [report.verdict for report in reports]
+    assert (camera.gain, camera.offset) == (pytest.approx(2.17, rel=0.1), pytest.approx(100, abs=3))
     text = rf"found gain {camera.gain:.3g}, offset {camera.offset:.3g} .*convert to \(x - {camera.offset:.3g}\) / "
     assert re.search(text, camera.verdict)
-    whole = count_report(3 * electrons)
     assert (whole.gain, whole.offset) == (3, pytest.approx(0, abs=4))
-    amplified = count_report(em_gain(electrons, 30, random))
     assert amplified.gain == pytest.approx(60, rel=0.25)
-    shifted = count_report(electrons + 100)
-    assert not any(report.counts for report in (camera, whole, amplified, shifted))
-    converted = np.round((em_gain(electrons, 30, random) - amplified.offset) / amplified.gain).clip(min=0)
+    converted = np.round((made[2] - amplified.offset) / amplified.gain).clip(min=0)
     assert scene == "dim" or count_report(converted).counts  # there, rounding leaves next to nothing
 
 
