@@ -136,6 +136,8 @@ def test_hyperstacks_colours_and_several_series_are_asked_for(tmp_path: Path) ->
     with pytest.raises(ValueError, match=r"series=0 is Y 12 x X 17 of uint16, series=1 is Q 4 x Y 9 x X 17 of uint16"):
         read_counts(tmp_path / "two.tif")
     np.testing.assert_array_equal(read_counts(tmp_path / "two.tif", "series=1"), COUNTS[1:, :9])
+    with pytest.raises(ValueError, match=r"one of its series, got '2'.*series=0 is T 5 x Z 3"):
+        read_counts(tmp_path / "hyper.tif", "series=2")
 
 
 @pytest.mark.parametrize("kind", ["plain", "appended", "zlib", "imagej", "pillow"])

@@ -71,10 +71,11 @@ def _series(path: Path, found: list[tuple[str, str, np.ndarray]], choice: str) -
     kinds = {(kind, axes, array.shape, array.dtype) for kind, axes, array in found}
     if len(found) > 1 and len(kinds) == 1 and found[0][:2] == ("shaped", "YX") and not choice:
         return "IYX", np.stack([array for _, _, array in found])
-    if len(found) > 1 and not (choice.isdecimal() and int(choice) < len(found)):
+    choice = choice or ("0" if len(found) == 1 else "")
+    if not (choice.isdecimal() and int(choice) < len(found)):
         listed = ", ".join(f"series={k} is {_told(axes, array)}" for k, (_, axes, array) in enumerate(found))
-        raise error(str(path), "one series", f"{len(found)}, of which none is chosen", f"{_GIVE}{listed}.")
-    return found[int(choice or 0)][1:]
+        raise error(str(path), "one of its series", repr(choice), f"{_GIVE}{listed}.")
+    return found[int(choice)][1:]
 
 
 def _taken(path: Path, array: np.ndarray, axes: str, axis: str, choice: str) -> tuple[np.ndarray, str]:

@@ -96,13 +96,13 @@ def is_picture(path: Path) -> bool:
 
 def _each_once(files: list[XrayFile]) -> list[XrayFile]:
     """The files without those whose pixels are those of one before; patients that share a picture become one."""
-    by_size: dict[tuple[int, int], list[XrayFile]] = {}
+    by_sides: dict[tuple[int, ...], list[XrayFile]] = {}  # so that only what can be alike is decoded
     for file in files:
-        by_size.setdefault(_size(file.path), []).append(file)
+        by_sides.setdefault(_sides(file.path), []).append(file)
     first: dict[bytes, XrayFile] = {}
     same: dict[str, str] = {}  # a patient, and the one that has a picture of theirs
     copies = set()
-    for file in (file for alike in by_size.values() if len(alike) > 1 for file in alike):
+    for file in (file for alike in by_sides.values() if len(alike) > 1 for file in alike):
         original = first.setdefault(_digest(file.path, file.path.stat().st_mtime_ns), file)
         if original.label != file.label:
             raise error(str(file.path), "one class for a picture", f"the pixels of {original.path}", "Remove one.")
@@ -119,25 +119,25 @@ def _named(same: dict[str, str], patient: str) -> str:
     return patient
 
 
-def _size(path: Path) -> tuple[int, int]:
-    """Columns and rows by the header; (0, 0) of a damaged file."""
+def _sides(path: Path) -> tuple[int, ...]:
+    """The shorter and the longer side by the header; none of a damaged file."""
     from PIL import Image
 
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
-            return image.size
+            return tuple(sorted(image.size))
     except Exception:  # told when it is read
-        return 0, 0
+        return ()
 
 
 @functools.cache
 def _digest(path: Path, _changed: int) -> bytes:
     """Of the pixels as they are read; of the file itself if it cannot be."""
     try:
-        content = _grey(path).tobytes()
+        image = _grey(path)
     except ValueError:  # told when it is read
-        content = path.read_bytes()
-    return hashlib.sha256(content).digest()
+        return hashlib.sha256(path.read_bytes()).digest()
+    return hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()
 
 
 def _patient(name: str) -> str:
