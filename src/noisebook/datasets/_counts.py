@@ -107,7 +107,7 @@ def count_report(array: np.ndarray) -> CountReport:
 
     Gain, offset, smoothing and clipping all break the law that the gap chapter rests on. Counts are never refused for
     their structure, which only adds to the variance of neighbours, so a gain is not seen where structure outweighs the
-    noise everywhere, nor in an image of less than about 30 x 30 pixels. In an image of one brightness gain and offset
+    noise everywhere, nor in an image of less than about 45 x 45 pixels. In an image of one brightness gain and offset
     may balance each other; read noise of variance s^2 looks like an offset lower by s^2 / gain; brightness that differs
     at random from pixel to pixel looks like a gain, unless repeats are given as a stack.
 
@@ -234,7 +234,7 @@ def _unlike(mean: np.ndarray, noise: np.ndarray, apart: np.ndarray) -> str:
         return float((total - structure) / mean[tiles].sum())
 
     ratio = min(least(mean > 0), least(quiet <= np.quantile(quiet, 0.25)))
-    if len(mean) >= 16 and ratio > 1.5 + 4 / math.sqrt(len(mean)) and (noise <= 1.2 * mean).mean() < 0.1:
+    if len(mean) >= 36 and ratio > 1.5 + 4 / math.sqrt(len(mean)) and (noise <= 1.2 * mean).mean() < 0.1:
         return "too much noise, also where there is no structure, so there is a gain"
     return ""
 
