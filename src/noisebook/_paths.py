@@ -29,6 +29,32 @@ def cache() -> Path:
     return Path(chosen).expanduser().resolve() if chosen else Path(platformdirs.user_cache_dir("noisebook"))
 
 
+def folders_below(root: str | Path) -> list[Path]:
+    """A folder and all folders below it, sorted, each once.
+
+    Links to folders are followed after what is no link, but never to a folder that ``root`` itself lies in.
+    """
+    found: dict[Path, Path] = {}
+    links: list[Path] = []
+    folders = [Path(root)]
+    top = folders[0].resolve()
+    while folders or links:
+        folder = (folders or links).pop()
+        real = folder.resolve()
+        if real in found or real in top.parents:
+            continue
+        found[real] = folder
+        for path in folder.iterdir():
+            if path.is_dir():
+                (links if path.is_symlink() else folders).append(path)
+    return sorted(found.values())
+
+
+def files_below(root: str | Path) -> list[Path]:
+    """The files at and below a folder, sorted, by `folders_below`."""
+    return sorted(path for folder in folders_below(root) for path in folder.iterdir() if path.is_file())
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file under another name in its folder, then rename it: who is killed leaves the old file or the new."""
     work = path.with_name(f".{path.name}.{os.getpid()}")

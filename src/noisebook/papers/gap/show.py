@@ -238,13 +238,14 @@ def check_row(rows: Mapping[str, np.ndarray], again: Mapping[str, float], *, ato
             raise error(f"{name} with {where}", f"{rows[name][chosen][0]:g}, as precomputed", got, "Run: make studies")
 
 
-def own(path: str | Path, nets: Mapping[str, UNet], seed: int = 0) -> dict[str, np.ndarray]:
+def own(path: str | Path, nets: Mapping[str, UNet], seed: int = 0, name: str = "") -> dict[str, np.ndarray]:
     """Photon counts of a user: what the nets of this chapter make of them.
 
     Args:
         path: As for `noisebook.datasets.read_counts`; an image (Y, X), or a stack (Z, Y, X) for the 3-D net.
         nets: With ``gap-2d`` and ``gap-3d``.
         seed: Of the sampling.
+        name: As for `noisebook.datasets.read_counts`.
 
     Returns:
         ``counts`` and ``estimate``, the file's shape; of an image also ``sample``: one of the posterior, of the first
@@ -253,7 +254,7 @@ def own(path: str | Path, nets: Mapping[str, UNet], seed: int = 0) -> dict[str, 
     Raises:
         ValueError: If the file is none of counts, by `noisebook.datasets.count_report`, or has other axes.
     """
-    array = datasets.read_counts(path)
+    array = datasets.read_counts(path, name)
     if not (report := datasets.count_report(array)).counts:
         raise error(str(path), "photon counts", report.verdict)
     if array.ndim not in (2, 3):
