@@ -284,6 +284,7 @@ def test_a_terminal_that_lacks_characters_is_answered(book, coding):
 
 
 CACHES = {"a file": "file", "below a file": "file/cache", "a circle": "circle", "nobody's": "~nobody-at-all/cache"}
+CACHES["of a home that is a file"] = ""  # not set: the system's place below HOME
 DOORS = [SMOKE, ("weights", "fetch", "regularity"), ("run", "tiny")]
 
 
@@ -297,6 +298,8 @@ def test_a_cache_that_is_none_is_one_line_at_every_door(book, monkeypatch, cache
     (book / "notebooks" / "tiny.ipynb").write_text(json.dumps(chapter))
     shutil.copy(_paths.PACKAGE / "data" / "registry.yaml", book / "data")
     monkeypatch.setenv("NOISEBOOK_CACHE", CACHES[cache].replace("file", str(book / "file")))
+    monkeypatch.setenv("HOME", str(book / "file"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(_paths, "clone", lambda: None)
     said = call(*command, status=1 if command[0] == "run" else 2)
     line = next(line for line in said.splitlines() if "expected a folder" in line)

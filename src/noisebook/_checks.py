@@ -97,7 +97,7 @@ def writes(place: object, remedy: str) -> Iterator[None]:
 
 def reason(refused: OSError) -> str:
     """What the system says, in one line: pydicom puts a whole traceback before it."""
-    return str(refused).strip().splitlines()[-1]
+    return (str(refused).strip() or type(refused).__name__).splitlines()[-1]
 
 
 @contextmanager
