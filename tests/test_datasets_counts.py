@@ -47,7 +47,7 @@ def test_an_array_of_several_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "two.npz", first=COUNTS, second=2 * COUNTS)
     np.testing.assert_array_equal(read_counts(tmp_path / "two.npz", "second"), 2 * COUNTS)
     with pytest.raises(
-        ValueError, match=r"expected a name, as there are several arrays, got none. Known: first, second"
+        ValueError, match=r"expected one array, got 2: first, second\. Name it in Python, or save it alone"
     ):
         read_counts(tmp_path / "two.npz")
     with pytest.raises(ValueError, match=r"got 'secnd'\. Did you mean 'second'"):

@@ -23,10 +23,21 @@ def clone() -> Path | None:
     return root if (root / "Snakefile").is_file() else None
 
 
+CACHE_REMEDY = "Make room, or choose another folder: NOISEBOOK_CACHE names it."
+"""What to do where the cache cannot be read or written."""
+
+
 def cache() -> Path:
-    """The cache folder: ``NOISEBOOK_CACHE`` if set, else the platform's place for caches. Not created here."""
-    chosen = os.environ.get("NOISEBOOK_CACHE")
-    return Path(chosen).expanduser().resolve() if chosen else Path(platformdirs.user_cache_dir("noisebook"))
+    """The cache folder: ``NOISEBOOK_CACHE`` if set, else the platform's place for caches. Not created here.
+
+    Raises:
+        ValueError: It is the home of an unknown user, or leads in a circle.
+    """
+    chosen = os.environ.get("NOISEBOOK_CACHE") or platformdirs.user_cache_dir("noisebook")
+    try:
+        return Path(chosen).expanduser().resolve()
+    except (RuntimeError, OSError) as problem:
+        raise ValueError(f"NOISEBOOK_CACHE: expected a folder, got {chosen} ({problem}).") from None
 
 
 def folders_below(root: str | Path) -> list[Path]:

@@ -64,7 +64,8 @@ def _read_array(path: Path, name: str) -> np.ndarray:
         if isinstance(found, np.ndarray):
             return found
         if not name and len(found.files) != 1:
-            raise error(str(path), "a name, as there are several arrays", "none", f"Known: {', '.join(found.files)}.")
+            got = f"{len(found.files)}: {', '.join(found.files)}"
+            raise error(str(path), "one array", got, "Name it in Python, or save it alone, as .npy.")
         if name:
             check_one_of(f"array in {path}", name, found.files)
         return np.asarray(found[name or found.files[0]])

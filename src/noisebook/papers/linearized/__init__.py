@@ -34,6 +34,7 @@ from .network import (
     train,
     train_embedded,
 )
+from .opening import checked
 from .scans import EVERY, EXPOSURES, SCAN, Scan, grid_of, line_integrals, noisy_inputs, scan, training_scans
 from .verdicts import beside_the_paper, claims, cost_table, covariance_rows, paper_ratios, ratios, study_of
 
@@ -56,6 +57,7 @@ __all__ = [
     "batches",
     "beside_the_paper",
     "block_sums",
+    "checked",
     "claims",
     "cost_table",
     "covariance_psnr",

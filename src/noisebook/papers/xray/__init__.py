@@ -49,6 +49,7 @@ from .network import (
     sample,
 )
 from .observer import Task, opacity, opacity_detectability, opacity_response
+from .opening import checked
 from .tables import table, training_table
 from .training import (
     AE,
@@ -104,6 +105,7 @@ __all__ = [
     "batches",
     "best_parameter",
     "build",
+    "checked",
     "checkpoints",
     "claims",
     "compared",
