@@ -121,6 +121,19 @@ def test_pairings_that_cannot_be_are_refused() -> None:
         cyclegan.domains(cyclegan.Scans(slices(), slices()), "registered", every=2)
 
 
+@pytest.mark.parametrize("window_hu", [(-1024, 3071), (-1000, 1000), (-160, 240)])
+@pytest.mark.parametrize("unit", ["1/mm", "1/cm"])
+def test_scaled_grey_values_are_no_attenuation(window_hu: tuple[float, float], unit: str) -> None:
+    """A body that a window has scaled to 0…1 is in no unit, and the message names neither as its own."""
+    hu = np.full((100, 100), -1000.0)
+    hu[10:90, 10:90], hu[40:60, 40:60] = 40, 1500
+    low, high = window_hu
+    grey = (hu - low) / (high - low)
+    grey = grey.clip(0, 1) if unit == "1/mm" else (grey - grey.min()) / np.ptp(grey)  # by all slices, or by this one
+    with pytest.raises(ValueError, match=r"in dense pixels\. Was it scaled, to 0…1 for instance\? Water has 0\.0"):
+        cyclegan.from_mu(grey, unit)
+
+
 def test_training_and_test_are_kept_apart() -> None:
     """A shared patient, and a shared slice of patients unknown, are found; patients are not named."""
     data = scans(("secret", "b"))

@@ -48,6 +48,7 @@ from .network import (
     parameters,
     receptive_field,
 )
+from .opening import checked
 from .quality import (
     CONVENTIONS,
     Convention,
@@ -122,6 +123,7 @@ __all__ = [
     "check_apart",
     "check_hu",
     "check_rows",
+    "checked",
     "choices",
     "claims",
     "columns",

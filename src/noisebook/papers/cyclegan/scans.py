@@ -120,10 +120,14 @@ def from_mu(mu: np.ndarray, unit: str = "1/mm") -> np.ndarray:
     if not mu.size or np.abs(mu).max() >= HU_FROM:
         got = f"{mu.min():.3g} to {mu.max():.3g}" if mu.size else "nothing"
         raise error("mu", f"linear attenuation in {unit}", got, "This looks like HU already.")
-    dense = float(np.quantile(mu, 0.999))
-    other = next(name for name in PER_MM if name != unit)
-    if (dense > DENSE_PER_MM) != (unit == "1/cm") and dense > 0.01:
-        raise error("mu", f"linear attenuation in {unit}", f"{dense:.3g} in dense pixels", f"This looks like {other}.")
+    dense, scaled = float(np.quantile(mu, 0.999)), mu.min() == 0 and mu.max() == 1
+    if scaled or ((dense > DENSE_PER_MM) != (unit == "1/cm") and dense > 0.01):
+        body = float(np.median(mu[mu >= np.quantile(mu, 0.9) / 2])) / ct.MU_WATER_PER_MM
+        other = next(name for name in PER_MM if name != unit)
+        remedy = f"Was it scaled, to 0…1 for instance? Water has {ct.MU_WATER_PER_MM:.3g}/mm."
+        if not scaled and 0.75 < body * PER_MM[other] < 1.25:
+            remedy = f"This looks like {other}."
+        raise error("mu", f"linear attenuation in {unit}", f"{dense:.3g} in dense pixels", remedy)
     values = torch.from_numpy(np.asarray(mu, np.float64)) * PER_MM[unit]
     return np.asarray(ct.mu_to_hu(values).numpy(), np.float32)
 
@@ -182,13 +186,25 @@ def read_mu(root: str | Path, part: str, *, unit: str = "1/mm") -> Scans:
     Raises:
         ValueError: A folder is missing or empty, the doses have other numbers, a name is no number, or a file no array.
     """
+    files = _mu_files(root, part)
+    quarter, full = (np.stack([from_mu(_array(some[k]), unit) for k in sorted(some)]) for some in files)
+    return Scans(_above_air(quarter), _above_air(full))
+
+
+def check_mu(root: str | Path, part: str) -> None:
+    """Raise where `read_mu` would, from the names of all files and the content of the first pair."""
+    quarter, full = (from_mu(_array(some[min(some)]))[None] for some in _mu_files(root, part))
+    Scans(_above_air(quarter), _above_air(full))
+
+
+def _mu_files(root: str | Path, part: str) -> list[dict[int, Path]]:
+    """The files of both doses by number."""
     check_one_of("part", part, PARTS)
     files = [_numbered(Path(root) / part / dose) for dose in DOSES]
     lonely = sorted(files[0].keys() ^ files[1].keys())
     if lonely:
         raise error(str(Path(root) / part), "each N.npy at both doses", f"{len(lonely)} at one only, as {lonely[0]}")
-    quarter, full = (np.stack([from_mu(_array(some[k]), unit) for k in sorted(some)]) for some in files)
-    return Scans(_above_air(quarter), _above_air(full))
+    return files
 
 
 def _above_air(hu: np.ndarray) -> np.ndarray:

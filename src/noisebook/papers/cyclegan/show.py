@@ -148,11 +148,21 @@ def family(
             nets[name] = train(config, domains(scans, config.pairing), place, watched, device).nets.to(device)
         words = "generators of the authors' size", "the authors' schedule, trained in this run"
     if checkpoint:
-        nets[UNPAIRED_NET] = from_authors(checkpoint).to(device)
-        if nets[UNPAIRED_NET].f2q is None:
-            raise error(checkpoint, "both generators", "G_Q2F_state_dict only")
+        nets[UNPAIRED_NET] = of_authors(checkpoint).to(device)
         words = "generators of a checkpoint", "not known"
     return Family(nets, *words)
+
+
+def of_authors(checkpoint: str) -> Nets:
+    """Both generators of a file of the authors.
+
+    Raises:
+        ValueError: If `from_authors` refuses it, or it holds one generator only.
+    """
+    nets = from_authors(checkpoint)
+    if nets.f2q is None:
+        raise error(checkpoint, "both generators", "G_Q2F_state_dict only")
+    return nets
 
 
 def geometry_table() -> dict[str, list[object]]:
