@@ -1,4 +1,4 @@
-"""What the chapter's notebook shows: its nets, toy images beside the enumerated posterior, and a user's own counts.
+"""The chapter's panels and tables: toy images beside the enumerated posterior, samples, and a user's own counts.
 
 A. Krull et al., "Image Denoising and the Generative Accumulation of Photons", arXiv 2307.06607, and its 3-D fork.
 """
@@ -6,94 +6,25 @@ A. Krull et al., "Image Denoising and the Generative Accumulation of Photons", a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from noisebook import datasets, weights
-from noisebook._checks import check_one_of, error
+from noisebook import _numbers
 from noisebook.figures import Line, Panel
+from noisebook.studies import by_seed
 
-from .baselines import level_psnr
-from .measure import drawn, posterior_samples
-from .network import UNet, from_checkpoint
-from .sample import denoise, sample, shares
-from .toy import toy_prior
-from .training import EMBEDDED, Config, checkpoints, load, train
+from .data import drawn, own_counts, toy_prior
+from .experiment import DIMMEST
+from .measures import Rows, level_psnr, part, posterior_samples, same_law
+from .model import UNet, denoise, sample, shares
 
-_TOY_WINDOW = (0.0, 2.5)
+Columns = dict[str, list[object]]
 SAMPLED_PX = 128
 """Side of the part of a user's image that a sample of the posterior is drawn of."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """The nets of the chapter.
-
-    Attributes:
-        nets: By registry id.
-        architecture: In words.
-        schedule: Of the 2-D net's training, in words.
-    """
-
-    nets: Mapping[str, UNet]
-    architecture: str
-    schedule: str
-
-
-def published(config: Config) -> Config:
-    """An embedded configuration at the authors' size and schedule; of the toy prior, as it is."""
-    if config.data == "toy":
-        return config
-    full = replace(config, width=32, top_share=0.0, steps=0, anneal=False, images=64)
-    if config.dim == 3:
-        crop, size = (64, 64, 64), (64, 128, 128)
-        return replace(full, depth=4, batch=8, epochs=30, learning_rate=5e-4, crop=crop, size=size)
-    return replace(full, depth=6, batch=16, epochs=2000, learning_rate=1e-4, crop=(256, 256), size=(512, 512))
-
-
-def family(source: str, folder: Path, device: str = "cpu", seed: int = 0, checkpoint: str = "") -> Family:
-    """The five nets of the chapter.
-
-    Args:
-        source: ``embedded``: the small ones of this book; ``train``: the authors' size, trained here.
-        folder: For the checkpoints of a training.
-        device: Where to train, and where the nets are put.
-        seed: Of a training.
-        checkpoint: A ``.ckpt`` of the authors to take as the 2-D net; none if empty.
-
-    Raises:
-        ValueError: If the source is unknown, a file of weights is not the registered one, or `from_checkpoint` refuses
-            the checkpoint, or it is not for grey images.
-    """
-    check_one_of("nets", source, ("embedded", "train"))
-    if source == "embedded":
-        nets = {name: load(name, device) for name in EMBEDDED}
-        card = weights.metadata("gap-2d")
-        words = card.architecture, card.schedule
-    else:
-        full = {name: replace(published(config), seed=seed) for name, config in EMBEDDED.items()}
-        nets = {k: train(c, checkpoints(folder, k, c), device=device).to(device) for k, c in full.items()}
-        words = "2-D residual U-Net of the authors' size", "the authors' schedule, trained in this run"
-    if checkpoint:
-        net = of_authors(checkpoint).to(device)
-        nets["gap-2d"], words = net, (f"2-D residual U-Net, {net.depth} resolutions, of a checkpoint", "not known")
-    return Family(nets, *words)
-
-
-def of_authors(checkpoint: str) -> UNet:
-    """The 2-D net of a file of the authors.
-
-    Raises:
-        ValueError: If `from_checkpoint` refuses it, or it is not for grey images.
-    """
-    net = from_checkpoint(checkpoint)
-    if (net.dim, net.channels) != (2, 1):
-        raise error(checkpoint, "a net for grey images", f"{net.dim} dimensions and {net.channels} channels")
-    return net
+_TOY_WINDOW = (0.0, 2.5)
 
 
 def toy_panels(net: UNet, photons: Sequence[int], seed: int) -> list[Panel]:
@@ -196,70 +127,30 @@ def accumulated(net: UNet, frames_db: Sequence[float], side: int, seed: int) -> 
     made = sample(net, start, stop_db=frames_db[-1], beta=0.1, frames_db=frames_db, generator=generator).frames
     images = [(p[0, 0].cpu().numpy(), (e / e.mean())[0, 0].cpu().numpy()) for p, e in made]
     top = float(np.quantile(images[-1][1], 0.999))
-    return {
-        f"{p.sum():.0f} photons": (
-            Panel(p, "photons so far", (0, 2), "photons per pixel"),
-            Panel(e, "expected next", (0, top), "of a uniform image"),
-        )
-        for p, e in images
-    }
+    frames = {}
+    for p, e in images:
+        photons = Panel(p, "photons so far", (0, 2), "photons per pixel")
+        frames[f"{p.sum():.0f} photons"] = (photons, Panel(e, "expected next", (0, top), "of a uniform image"))
+    return frames
 
 
-def curves(rows: Mapping[str, np.ndarray], titles: Mapping[str, str], x: str, **where: float) -> list[Line]:
-    """Mean and standard deviation over the seeds against a column, one line a quantity; no spread of a single value.
+def over_seeds(rows: Rows, quantity: str, x: str, **where: float) -> tuple[np.ndarray, np.ndarray]:
+    """Means and standard deviations over the seeds for each value of a column, rising; of a single value it is 0."""
+    values = [by_seed(rows, quantity, **{x: place}, **where) for place in np.unique(rows[x])]
+    return np.array([v.mean() for v in values]), np.array([v.std(ddof=1) if len(v) > 1 else 0.0 for v in values])
+
+
+def curves(rows: Rows, titles: Mapping[str, str], x: str, **where: float) -> list[Line]:
+    """Mean and standard deviation over the seeds against a column, one line a quantity.
 
     Args:
-        rows: Columns of equal length.
+        rows: Columns of equal length, ``seed`` among them.
         titles: Columns to draw, and how to call them.
         x: The column along the axis.
         where: Values that other columns must have.
     """
-    chosen = np.ones(len(rows[x]), bool)
-    for name, value in where.items():
-        chosen &= rows[name] == value
-    places = np.unique(rows[x][chosen])
-    lines = []
-    for name, title in titles.items():
-        values = [rows[name][chosen & (rows[x] == place)] for place in places]
-        mean = np.array([float(v.mean()) for v in values])
-        spread = np.array([float(v.std(ddof=1)) if len(v) > 1 else 0.0 for v in values])
-        lines.append(Line(places, mean, title, spread, marker=True))
-    return lines
-
-
-def check_row(rows: Mapping[str, np.ndarray], again: Mapping[str, float], *, atol: float, **where: float) -> None:
-    """Raise unless a row of a study is what a computation now gives.
-
-    Args:
-        rows: Columns of equal length.
-        again: The row by column, computed again.
-        atol: How far apart values may be: machines round differently.
-        where: Values of other columns, which choose the row.
-
-    Raises:
-        ValueError: If there is not exactly one such row, or it differs.
-    """
-    chosen = np.logical_and.reduce([rows[name] == value for name, value in where.items()])
-    if chosen.sum() != 1:
-        raise error("rows", f"one with {where}", int(chosen.sum()))
-    for name, value in again.items():
-        if not abs(rows[name][chosen][0] - value) <= atol:
-            got = f"{value:g} computed again"
-            raise error(f"{name} with {where}", f"{rows[name][chosen][0]:g}, as precomputed", got, "Run: make studies")
-
-
-def own_counts(path: str | Path, name: str = "") -> np.ndarray:
-    """Photon counts of a user, (Y, X) or (Z, Y, X), as `noisebook.datasets.read_counts` reads them.
-
-    Raises:
-        ValueError: If the file is none of counts, by `noisebook.datasets.count_report`, or has other axes.
-    """
-    array = datasets.read_counts(path, name)
-    if not (report := datasets.count_report(array)).counts:
-        raise error(str(path), "photon counts", report.verdict)
-    if array.ndim not in (2, 3):
-        raise error(str(path), "an image (Y, X) or a stack (Z, Y, X)", f"shape {array.shape}")
-    return array
+    found = {title: over_seeds(rows, name, x, **where) for name, title in titles.items()}
+    return [Line(np.unique(rows[x]), mean, title, spread, marker=True) for title, (mean, spread) in found.items()]
 
 
 def own(path: str | Path, nets: Mapping[str, UNet], seed: int = 0, name: str = "") -> dict[str, np.ndarray]:
@@ -292,3 +183,52 @@ def _sampled(net: UNet, counts: Tensor, seed: int) -> Tensor:
     stop = 10 * float(counts.mean().log10()) + 10
     estimate = sample(net, counts, stop_db=stop, generator=torch.Generator(counts.device).manual_seed(seed)).estimate
     return estimate * (counts.sum() / estimate.sum())
+
+
+def toy_table(toy: Rows) -> Columns:
+    """How far the net is from the exact answer by level: means over the seeds, standard deviations."""
+    heads = {"largest": "largest error", "rms": "RMS error", "excess": "excess loss / (nats per photon)"}
+    return _by(part(toy, "net"), "level_db", "level / dB", heads)
+
+
+def chance_table(toy: Rows) -> Columns:
+    """Distance of generated toy images from the prior's probabilities by beta: means and standard deviations."""
+    rows = part(toy, "beta")
+    rows["beyond"] = rows["distance"] - rows["noise"]
+    heads = {"distance": "distance of probabilities", "noise": "of as many exact draws", "beyond": "beyond that"}
+    return _by(rows, "beta", "beta", heads)
+
+
+def step_table(generation: Rows) -> Columns:
+    """Steps of generated images and those of the formula by beta: means over the seeds, standard deviations."""
+    rows = {**generation, "ratio": generation["steps"] / generation["expected_steps"]}
+    heads = {"steps": "steps", "expected_steps": "by the formula", "ratio": "steps / formula"}
+    return _by(rows, "beta", "beta", heads)
+
+
+def law_table(law: Rows) -> Columns:
+    """Corrected p-values of the two-sample tests, one column a seed."""
+    compared = {"ours, alone and in a batch": "beside", "ours alone, the authors' in a batch": "summed"}
+    values = [same_law(law, "alone", other) for other in compared.values()]
+    columns: Columns = {"samplers": list(compared)}
+    for k, seed in enumerate(np.unique(law["seed"])):
+        columns[f"p, seed {int(seed)}"] = [_numbers.number(float(found[k])) for found in values]
+    return columns
+
+
+def dimmest_table(dimmest: Rows) -> Columns:
+    """What the training on the dimmest data ended with."""
+    return {
+        "photons per pixel": [f"{DIMMEST.mean:g}"] * len(dimmest["finite"]),
+        "steps": [int(steps) for steps in dimmest["steps"]],
+        "finite weights / %": [f"{100 * share:g}" for share in dimmest["finite"]],
+    }
+
+
+def _by(rows: Rows, x: str, title: str, heads: Mapping[str, str]) -> Columns:
+    """Means and standard deviations over the seeds, the largest ``x`` first; the number alone where all seeds agree."""
+    columns: Columns = {title: [_numbers.number(float(place)) for place in np.unique(rows[x])[::-1]]}
+    for name, head in heads.items():
+        pairs = np.stack(over_seeds(rows, name, x))[:, ::-1].T.tolist()
+        columns[head] = [_numbers.with_spread(m, s, 1) if s > 1e-9 * abs(m) else _numbers.number(m) for m, s in pairs]
+    return columns
