@@ -41,8 +41,10 @@ weights: $(STAMP)  ## train every embedded network again, where its code has cha
 studies: $(STAMP)  ## run the long studies whose committed results are stale (hours)
 	@$(BIN)/python -m snakemake --cores 2 --rerun-incomplete studies
 
-freeze: $(STAMP)  ## keep the claims' values of this build as those of the release: data/release.json and a badge
-	@$(BIN)/noisebook freeze
+freeze: book  ## keep the claims of this build as those of the release: data/release and a badge
+	@mkdir -p data/release
+	@for run in build/results/*/; do cp "$$run/claims.json" "data/release/$$(basename "$$run").json"; done
+	@cp build/stage/book/images/claims.svg book/images/claims.svg
 
 wheel: $(STAMP)  ## the installable package, in dist
 	$(BIN)/python -m build --wheel --no-isolation

@@ -30,7 +30,7 @@ def pages(wildcards=None):
     """What the book is made of besides the results: pages, pictures, settings, tables, and the docstrings."""
     found = [file for file in Path("book").rglob("*") if file.is_file() and "__pycache__" not in file.parts]
     settings = [file for file in map(Path, ("_config.yml", "_toc.yml", "pyproject.toml")) if file.is_file()]
-    tables = [file for file in (_paths.DATA / "registry.yaml", _paths.DATA / "release.json") if file.is_file()]
+    tables = [file for file in (_paths.DATA / "registry.yaml",) if file.is_file()]
     return here([*found, *settings, *tables, *_paths.PACKAGE.rglob("*.py")])
 
 

@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "noisebook"
 LEVELS = {
     0: "_checks _paths _numbers _parameters _notebook _registry _kernel provenance claims",
-    1: "photons phantoms dicom ct jacobian inference metrics archives release _console",
+    1: "photons phantoms dicom ct jacobian inference metrics archives _console",
     2: "datasets embedded weights figures training studies",
     3: "networks",
     4: "papers",
