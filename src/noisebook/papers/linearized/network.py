@@ -8,7 +8,7 @@ Imaging 2022, doi 10.1109/TMI.2022.3214475. The network is FBPConvNet: K. H. Jin
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -172,13 +172,17 @@ class Training:
 
 
 def batches(
-    noisy: Tensor, label: Tensor, config: Config, epoch: int, generator: torch.Generator
+    noisy: Sequence[Tensor] | Tensor,
+    label: Sequence[Tensor] | Tensor,
+    config: Config,
+    epoch: int,
+    generator: torch.Generator,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Random patches of one epoch, turned and mirrored, as (input, label) of (B, 1, size, size) in HU.
 
     Args:
-        noisy: All training slices, (N, Y, X), HU.
-        label: Their labels, the same shape.
+        noisy: All training slices, N of (Y, X), HU; they may differ in size.
+        label: Their labels, of the same shapes.
         config: Patch sizes, batch and number of patches; both fall as the patch grows, by the same area.
         epoch: Counted from 0.
         generator: Chooses slices, places and turns.
@@ -192,14 +196,17 @@ def batches(
         yield pairs[0][:, None], pairs[1][:, None]
 
 
-def _patch(noisy: Tensor, label: Tensor, size: int, generator: torch.Generator) -> Tensor:
+def _patch(
+    noisy: Sequence[Tensor] | Tensor, label: Sequence[Tensor] | Tensor, size: int, generator: torch.Generator
+) -> Tensor:
     """One random patch of both, (2, size, size), under one of the eight symmetries of the square."""
 
     def draw(limit: int) -> int:
         return int(torch.randint(limit, (), generator=generator))
 
-    index, top, left = draw(len(noisy)), draw(noisy.shape[1] - size + 1), draw(noisy.shape[2] - size + 1)
-    pair = torch.stack([image[index, top : top + size, left : left + size] for image in (noisy, label)])
+    index = draw(len(noisy))
+    top, left = (draw(side - size + 1) for side in noisy[index].shape)
+    pair = torch.stack([images[index][top : top + size, left : left + size] for images in (noisy, label)])
     pair = torch.rot90(pair, draw(4), (1, 2))
     return pair.flip(2) if draw(2) else pair
 
@@ -228,14 +235,42 @@ def train(config: Config, root: Path, patients: Iterable[str], folder: Path, dev
     return weights.into(net, {name: value.cpu() for name, value in trainee.model.state_dict().items()}).eval()
 
 
-def _training_images(config: Config, root: Path, patients: list[str], folder: Path) -> tuple[Tensor, Tensor]:
-    """Inputs and labels, both (N, Y, X), HU: the archive's low-dose images, or scans simulated from its labels."""
+def _training_images(
+    config: Config, root: Path, patients: list[str], folder: Path
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Inputs and labels, N of (Y, X), HU: the archive's low-dose images, or scans simulated from its labels."""
     if config.exposure:
-        sparse, label, grid = scans.training_scans(root, patients, config.label, folder)
-        return scans.noisy_inputs(sparse, grid, config.exposure, config.seed), label
+        scanned = scans.training_scans(root, patients, config.label, folder)
+        low = scans.noisy_inputs(scanned, config.exposure, config.seed)
+        return [image for some in low for image in some], [image for some in scanned for image in some.labels]
     pairs = [datasets.ct_pairs(root, patient, label=config.label) for patient in patients]
-    low, label = (torch.from_numpy(np.concatenate([getattr(p, name) for p in pairs])) for name in ("low", "label"))
-    return low, label
+    both = [[torch.from_numpy(one) for p in pairs for one in getattr(p, name)] for name in ("low", "label")]
+    return both[0], both[1]
+
+
+def check_trainable(net: str, root: Path, patients: Iterable[str], label: str) -> None:
+    """Raise before anything is trained, from headers alone, if the paper's training cannot run on an archive.
+
+    Patients may differ in size and pixel size: each is scanned on a grid of its own.
+
+    Args:
+        net: Only ``train`` trains.
+        root: The archive.
+        patients: All its patients; those that test are not trained on.
+        label: As in `Config`.
+
+    Raises:
+        ValueError: If there is no patient to train on, or one whose slices are not square or smaller than a patch.
+    """
+    if net != "train":
+        return
+    training_patients, side = datasets.split(patients)[0], max(size for size, _ in Config.stages)
+    if not training_patients:
+        raise error("net=train", "at least two patients, of which one tests", "one")
+    for size, pixel_mm in datasets.ct_grids(root, training_patients, label=label):
+        if scans.square_grid(size, pixel_mm).pixels < side:
+            got = f"{size[0]} x {size[1]} of a patient to train on"
+            raise error("net=train", f"slices from {side} x {side} pixels on, the largest patch", got)
 
 
 def train_embedded(folder: Path, names: Iterable[str] | None = None, device: str = "auto") -> None:
@@ -257,7 +292,7 @@ def train_embedded(folder: Path, names: Iterable[str] | None = None, device: str
     for name in chosen:
         config = EMBEDDED[name]
         net = train(config, root, patients, checkpoints(folder, name, config), device)
-        _register(name, config, net, _training_images(config, root, patients[:1], folder)[0].numpy())
+        _register(name, config, net, torch.stack(_training_images(config, root, patients[:1], folder)[0]).numpy())
 
 
 def checkpoints(folder: Path, name: str, config: Config) -> Path:

@@ -16,7 +16,7 @@ from noisebook._checks import check_one_of, error
 from noisebook._parameters import check_opening
 
 from .edges import probe_pixel, probe_place
-from .network import EMBEDDED
+from .network import EMBEDDED, check_trainable
 from .scans import grid_of
 
 
@@ -57,4 +57,6 @@ def checked(
     if net == "train" and count <= (tests := datasets.TEST_PATIENTS):
         remedy = "Take a larger archive, or recipe=train."
         raise error("net=train", f"patients beside the {tests} that test", f"{count} in all", remedy)
+    if data_root:
+        check_trainable(net, Path(data_root), patients, label)
     return name, net
