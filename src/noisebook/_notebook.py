@@ -21,6 +21,7 @@ Notebook = Mapping[str, Any]
 MARK = "run.json"
 LOG = "run.log"
 BAR = re.compile(r"\r *\r|\r[^\r\n]*?\[\d+:\d\d[^\]\r\n]*\]")  # of progress: wiped out, or with [time, rate] at its end
+PLACE = re.compile(r"^.*?:\d+: (?=\w*Warning: )", re.MULTILINE)  # a file of the kernel, named by its process
 SEALED = ("claims.json", "results.json")
 _LOGGED = re.compile(r"seconds: (\d+\.\d)\npeak memory: (\d+\.\d\d) GB\nexecuted notebook: sha256 ([0-9a-f]{64})\n")
 _MARKED = {"notebook": str, "parameters": dict, "preset": str, "sealed": dict}
@@ -118,12 +119,12 @@ def tidy(executed: dict[str, Any], chosen: dict[str, object]) -> dict[str, Any]:
 
 
 def _without_bars(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Outputs whose standard error has no progress bars: what is drawn over on a screen, with the time that it took."""
+    """Outputs whose standard error has no progress bars, which a screen draws over, and no places of warnings."""
     kept = []
     for output in outputs:
         if output.get("name") != "stderr":
             kept.append(output)
-        elif (said := BAR.sub("", "".join(output["text"]))).strip():
+        elif (said := PLACE.sub("", BAR.sub("", "".join(output["text"])))).strip():
             kept.append(output | {"text": said})
     return kept
 

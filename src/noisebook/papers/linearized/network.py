@@ -292,7 +292,7 @@ def train_embedded(folder: Path, names: Iterable[str] | None = None, device: str
     for name in chosen:
         config = EMBEDDED[name]
         net = train(config, root, patients, checkpoints(folder, name, config), device)
-        _register(name, config, net, torch.stack(_training_images(config, root, patients[:1], folder)[0]).numpy())
+        _register(name, config, net, torch.stack(_training_images(config, root, patients, folder)[0]).numpy())
 
 
 def checkpoints(folder: Path, name: str, config: Config) -> Path:
@@ -302,10 +302,11 @@ def checkpoints(folder: Path, name: str, config: Config) -> Path:
     return folder / f"{name}-{known[:8]}"
 
 
-def _register(name: str, config: Config, net: FBPConvNet, examples: np.ndarray) -> None:
-    """Store it in half precision, described for its model card."""
+def _register(name: str, config: Config, net: FBPConvNet, inputs: np.ndarray) -> None:
+    """Store it in half precision, described for its model card, with the range of its training inputs, (N, Y, X) HU."""
     stages = ", ".join(f"{count} epochs of {size} x {size}" for size, count in config.stages)
     recipe = embedded.TRAIN
+    examples, spacing = inputs[: recipe.slices], recipe.grid.spacing_mm
     weights.embed(
         name,
         net,
@@ -318,6 +319,7 @@ def _register(name: str, config: Config, net: FBPConvNet, examples: np.ndarray) 
         f"falling by a cosine; patches: {stages}",
         training_data=f"{recipe.id}: {len(recipe.patients)} simulated patients, {recipe.slices} slices each, "
         + (f"sparse-view scans at exposure {config.exposure}" if config.exposure else f"{recipe.low_share:.0%} dose"),
+        trained_on={"value": weights.span("HU", [inputs]), "spacing": weights.Range("mm", spacing, spacing)},
         seed=config.seed,
     )
 
@@ -329,12 +331,20 @@ def load(name: str = "linearized-quarter", device: str = "cpu") -> FBPConvNet:
         ValueError: If the name is not in the registry, or the file is not the registered one.
     """
     config = weights.metadata(name).config
-    net = weights.into(FBPConvNet(config["channels"], config["levels"]), weights.load(name)).eval()
-    return _fast(net).to(device)
+    return _fast(weights.restored(name, FBPConvNet(config["channels"], config["levels"]))).to(device)
 
 
-def denoise(model: FBPConvNet, hu: np.ndarray) -> np.ndarray:
-    """Denoise slices (Z, Y, X) in HU of any size, one by one, in tiles; the same shape, float32."""
+def denoise(model: FBPConvNet, hu: np.ndarray, spacing_mm: float | None = None) -> np.ndarray:
+    """Denoise slices (Z, Y, X) in HU of any size, one by one, in tiles; the same shape, float32.
+
+    An embedded net warns of HU or pixels outside of what it was trained on; the output is then cut to the input's
+    range.
+
+    Args:
+        model: The net.
+        hu: The slices.
+        spacing_mm: Side of the pixels, if known.
+    """
     check_real("hu", hu)
     check_rank("hu", hu, 3, "(Z, Y, X)")
     device = next(model.parameters()).device
@@ -343,7 +353,9 @@ def denoise(model: FBPConvNet, hu: np.ndarray) -> np.ndarray:
         tiled(model, torch.from_numpy(s).float()[None, None].to(device), tile=tile, halo=model.halo, stride=stride)
         for s in hu
     ]
-    return torch.cat(outputs)[:, 0].cpu().numpy()
+    found: np.ndarray = torch.cat(outputs)[:, 0].cpu().numpy()
+    outside = weights.warn_outside(model, value=hu, spacing=spacing_mm)
+    return found.clip(hu.min(), hu.max()) if outside else found
 
 
 def exposure_nets(

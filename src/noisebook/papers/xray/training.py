@@ -281,6 +281,7 @@ def _register(name: str, config: Config, net: Network) -> None:
     fields = ("model", "size", "latent", "width", "skips", "corruptions")
     clean = radiographs(embedded.embedded_xray(), "test", config.size, limit=16)
     examples = unit(corrupt(clean, config.corruptions[0], torch.Generator().manual_seed(0)))
+    seen = batches(training_images(config.size), config, torch.Generator().manual_seed(config.seed))
     weights.embed(
         name,
         net,
@@ -291,6 +292,7 @@ def _register(name: str, config: Config, net: Network) -> None:
         config={k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items() if k in fields},
         schedule=schedule(config),
         training_data=f"{embedded.XRAY_TRAIN.id}: 336 simulated patients, 4 views each",
+        trained_on={"value": weights.span("grey value", (noisy for noisy, _, _ in seen))},
         seed=config.seed,
     )
 
@@ -330,4 +332,4 @@ def load(name: str, device: str = "cpu") -> Network:
     """
     stored = weights.metadata(name).config
     net = build(Config(**(stored | {"corruptions": tuple(stored["corruptions"])})))
-    return weights.into(net, weights.load(name)).eval().to(device)
+    return weights.restored(name, net).to(device)
