@@ -20,7 +20,7 @@ BASE = ("_checks", "_paths", "_numbers")  # everything may import these, they im
 SIDEWAYS = {
     ("cli", part) for part in ("chapters", "survey", "_weights_command")
 }  # the command is the door to its parts
-DOORS = {"pydicom": "dicom", "gdcm": "dicom", "matplotlib": "figures", "bokeh": "figures"}
+DOORS = {"pydicom": "dicom", "gdcm": "dicom", "matplotlib": "figures"}
 DOORS["lightning_fabric"] = "training"
 
 

@@ -20,6 +20,7 @@ Notebook = Mapping[str, Any]
 MANIFEST = "run.json"
 LOG = "run.log"
 BAR = re.compile(r"\r *\r|\r[^\r\n]*?\[\d+:\d\d[^\]\r\n]*\]")  # of progress: wiped out, or with [time, rate] at its end
+PLACE = re.compile(r"^.*?:\d+: (?=\w*Warning: )", re.MULTILINE)  # a file of the kernel, named by its process
 _LOGGED = re.compile(r"seconds: (\d+\.\d)\npeak memory: (\d+\.\d\d) GB\n")
 _FIELDS = {"notebook": str, "parameters": dict, "preset": str, "provenance": dict, "figures": dict, "claims": dict}
 _STAMPED = dict.fromkeys(("commit", "version", "python", "device", "data", "weights"), str)
@@ -120,12 +121,12 @@ def tidy(executed: dict[str, Any], chosen: dict[str, object]) -> dict[str, Any]:
 
 
 def _without_bars(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Outputs whose standard error has no progress bars: what is drawn over on a screen, with the time that it took."""
+    """Outputs whose standard error has no progress bars, which a screen draws over, and no places of warnings."""
     kept = []
     for output in outputs:
         if output.get("name") != "stderr":
             kept.append(output)
-        elif (said := BAR.sub("", "".join(output["text"]))).strip():
+        elif (said := PLACE.sub("", BAR.sub("", "".join(output["text"])))).strip():
             kept.append(output | {"text": said})
     return kept
 

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -167,8 +168,13 @@ def closure(code: str, package: str = "") -> list[Path]:
     return sorted(found)
 
 
-def _imports(code: str, package: str) -> Iterator[Path]:
-    """The files of this package that one source imports, its packages' ``__init__`` included."""
+@cache
+def _imports(code: str, package: str) -> tuple[Path, ...]:
+    """The files of this package that one source imports, its packages' ``__init__`` included.
+
+    Kept, since the task graph asks for every chapter several times.
+    """
+    found: list[Path] = []
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
             dotted = [alias.name for alias in node.names]
@@ -178,8 +184,8 @@ def _imports(code: str, package: str) -> Iterator[Path]:
             dotted = [base, *(f"{base}.{alias.name}" for alias in node.names)]
         else:
             continue
-        for name in dotted:
-            yield from _files(name)
+        found += [file for name in dotted for file in _files(name)]
+    return tuple(found)
 
 
 def _files(dotted: str) -> Iterator[Path]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noisebook import datasets, embedded
+from noisebook import datasets, embedded, weights
 from noisebook._checks import check_one_of, error
 from noisebook._parameters import check_opening
 from noisebook.networks import Batches, Networks
@@ -238,6 +238,13 @@ def outcome(net: nn.Module, config: Config) -> Tensor:
     return torch.from_numpy(denoise(cast(FBPConvNet, net), noisy.numpy()))
 
 
+def trained_on(config: Config) -> dict[str, weights.Range]:
+    """The range of the embedded training inputs, and the side of their pixels."""
+    noisy, _ = training_images(config, embedded_patients(), Path("build/training"))
+    side = embedded.TRAIN.grid.spacing_mm
+    return {"value": weights.span("HU", noisy), "spacing": weights.Range("mm", side, side)}
+
+
 NETWORKS = Networks(
     chapter="linearized",
     shipped=SHIPPED,
@@ -246,6 +253,7 @@ NETWORKS = Networks(
     batches=batches,
     describe=describe,
     data=training_data,
+    trained_on=trained_on,
     outcome=outcome,
     unit="HU RMS over the slices of a patient",
     course=lambda config: (config, data.EXPOSURES.get(config.exposure)),
