@@ -293,13 +293,6 @@ def test_a_notebook_that_no_run_made_is_left_alone(book, out):
     assert not (book / out / "tiny").exists()
 
 
-def test_papers_are_known_without_importing_them():
-    """The names that a paper defines are read from its source; private files are no papers."""
-    assert "linearized" in chapters.papers()
-    assert not any(name.startswith("_") for name in chapters.papers())
-    assert "PAPER" in chapters.defines("linearized")
-
-
 def test_the_linearized_chapter_follows_its_library():
     """The Jacobian, the figures and the paper count for the chapter; the command and the runner do not."""
     files = {str(file.relative_to(_paths.PACKAGE)) for file in chapters.modules("linearized")}

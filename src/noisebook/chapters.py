@@ -316,25 +316,3 @@ def _explain(chapter: str, failure: BaseException, out: Path) -> str:
     if failure.ename == "ValueError" and REFUSAL.match(told):  # type: ignore[attr-defined]
         return f"noisebook: {told}\n{chapter} failed in cell {number}.{where}"
     return f"{chapter} failed in cell {number}:\n{source}\n\n" + "\n".join(plain[-12:]) + where
-
-
-def papers() -> list[str]:
-    """The papers that have a module of their own, by the name of their chapter."""
-    found = (_paths.PACKAGE / "papers").glob("*")
-    return sorted({file.stem for file in found if file.name[0] not in "_." and (file.is_dir() or file.suffix == ".py")})
-
-
-def defines(paper: str) -> set[str]:
-    """The names that a paper's module sets at its top level, read without importing it."""
-    place = _paths.PACKAGE / "papers" / paper
-    file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
-    found: set[str] = set()
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found.add(node.name)
-        elif isinstance(node, ast.ImportFrom):
-            found |= {alias.asname or alias.name for alias in node.names}
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            found |= {ast.unparse(target) for target in targets}
-    return found
