@@ -160,6 +160,8 @@ def test_a_net_is_registered_and_comes_back(tmp_path: Path) -> None:
         net = gap.experiment.build(config).eval()
         NETWORKS.store(name, config, net, tmp_path)
         found = NETWORKS.load(name, data=tmp_path)
+        weights.carrying(name, net, tmp_path)  # both know how bright the inputs were
+        assert found.trained_on.keys() == {"pixel", "patch", "image"}
         counts = gap.experiment.simulated(config)[0]
         torch.testing.assert_close(gap.model.denoise(found, counts), gap.model.denoise(net, counts))
     assert weights.metadata("gap-a", tmp_path).half_precision_change.endswith("photons RMS, of 4")

@@ -14,12 +14,16 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from noisebook import training, weights
 from noisebook._checks import check_one_of, check_range, check_shape, error
 from noisebook._parameters import check_opening
 from noisebook.networks import Batches, Networks
 
 from .data import FIRST_TRAINING_SEED, Split, augmented, own_counts, split, tissues, toy_prior
-from .model import UNet, check_counts, denoise, of_authors
+from .model import UNet, brightness, check_counts, denoise, of_authors
+
+LOOKED_AT = 8
+"""Epochs that tell how bright a training's inputs are; 16,000 crops of the embedded 2-D net."""
 
 
 @dataclass(frozen=True)
@@ -294,6 +298,15 @@ def outcome(net: nn.Module, config: Config) -> Tensor:
     return denoise(cast(UNet, net), torch.poisson(truth, generator=torch.Generator().manual_seed(0)))
 
 
+def trained_on(config: Config) -> dict[str, weights.Range]:
+    """The `brightness` of a configuration's training inputs: those of the first `LOOKED_AT` epochs, drawn once more."""
+    images, found = simulated(config)[0], []
+    for epoch in range(min(config.epochs, LOOKED_AT)):
+        generator = torch.Generator().manual_seed(training.epoch_seed(config.seed, epoch))
+        found += [brightness(divided(batch, config)[1].input) for batch in crops(images, config, generator)]
+    return {name: weights.span("photons per pixel", (one[name] for one in found)) for name in found[0]}
+
+
 NETWORKS = Networks(
     chapter="gap",
     shipped=SHIPPED,
@@ -302,6 +315,7 @@ NETWORKS = Networks(
     batches=batches,
     describe=describe,
     data=training_data,
+    trained_on=trained_on,
     outcome=outcome,
     unit="photons RMS, of 4",
     authors={id: published(config) for id, config in SHIPPED.items()},
@@ -330,10 +344,8 @@ def chosen(
     words = describe((SHIPPED if source == "embedded" else NETWORKS.authors)["gap-2d"])
     if checkpoint:
         nets["gap-2d"] = net = of_authors(checkpoint).to(device)
-        words = {
-            "architecture": f"2-D residual U-Net, {net.depth} resolutions, of a checkpoint",
-            "training": "not known",
-        }
+        size = f"2-D residual U-Net, {net.depth} resolutions, of a checkpoint"
+        words = {"architecture": size, "training": "not known"}
     return nets, words
 
 

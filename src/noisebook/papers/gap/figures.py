@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from noisebook import _numbers
 from noisebook.figures import Line, Panel
 from noisebook.studies import by_seed
 
 from .data import drawn, own_counts, toy_prior
-from .experiment import DIMMEST
 from .measures import Rows, level_psnr, part, posterior_samples, same_law
 from .model import UNet, denoise, sample, shares
 
@@ -74,16 +73,12 @@ def captioned(
     for level, images in made.items():
         scores = {n: f"{level_psnr(images[n], images['truth']):.1f} dB" for n in titles if n != "truth"}
         scores["truth"] = f"level {level:g} dB"
-        for cut in ("", " along z") if images["truth"].ndim == 3 else ("",):
-            shown |= {f"{n} {level:g}{cut}": _plane(images[n], cut) for n in titles}
+        shape = images["truth"].shape
+        cuts: dict[str, Any] = {"": (shape[0] // 2,), " along z": (slice(None), shape[1] // 2)}
+        for cut, place in cuts.items() if len(shape) == 3 else [("", ())]:
+            shown |= {f"{n} {level:g}{cut}": images[n][place] for n in titles}
             captions += [f"{title}\n{cut.strip() or scores[n]}" for n, title in titles.items()]
     return shown, captions
-
-
-def _plane(image: np.ndarray, cut: str) -> np.ndarray:
-    if image.ndim == 2:
-        return image
-    return image[:, image.shape[1] // 2] if cut else image[len(image) // 2]
 
 
 def sample_panels(net: UNet, levels_db: Sequence[float], count: int, side: int, seed: int, top: float) -> list[Panel]:
@@ -91,7 +86,7 @@ def sample_panels(net: UNet, levels_db: Sequence[float], count: int, side: int, 
 
     Args:
         net: The 2-D net.
-        levels_db: Pseudo-PSNR of the photons; samples are stopped at 8 dB.
+        levels_db: Pseudo-PSNR of the photons; samples are stopped at 6 dB, where its training ended.
         count: Samples.
         side: Pixels.
         seed: Of tissue, photons and sampling.
@@ -104,7 +99,7 @@ def sample_panels(net: UNet, levels_db: Sequence[float], count: int, side: int, 
     panels = []
     for level in levels_db:
         counts = drawn(seed, (side, side), level)[1].to(next(net.parameters()).device)
-        many = posterior_samples(net, counts, count, stop_db=8.0, beta=0.1, seed=seed)[:, 0].cpu().numpy() * side**2
+        many = posterior_samples(net, counts, count, stop_db=6.0, beta=0.1, seed=seed)[:, 0].cpu().numpy() * side**2
         row = {"noisy": (counts / counts.mean())[0, 0].cpu().numpy(), "a sample": many[0], "another": many[1]}
         row |= {f"mean of {count}": many.mean(0), f"spread of {count}": many.std(0)}
         for name, image in row.items():
@@ -174,15 +169,10 @@ def own(path: str | Path, nets: Mapping[str, UNet], seed: int = 0, name: str = "
     counts = torch.from_numpy(array.astype(np.float32))[None, None].to(next(net.parameters()).device)
     found = {"counts": counts, "estimate": denoise(net, counts)}
     if array.ndim == 2:
-        found["sample"] = _sampled(net, counts[..., :SAMPLED_PX, :SAMPLED_PX], seed)
+        part, generator = counts[..., :SAMPLED_PX, :SAMPLED_PX], torch.Generator(counts.device).manual_seed(seed)
+        grown = sample(net, part, stop_db=10 * float(part.mean().log10()) + 10, generator=generator).estimate
+        found["sample"] = grown * (part.sum() / grown.sum())  # as many photons as it began from
     return {name: values[0, 0].cpu().numpy() for name, values in found.items()}
-
-
-def _sampled(net: UNet, counts: Tensor, seed: int) -> Tensor:
-    """One sample of the posterior, with as many photons in sum as it began from."""
-    stop = 10 * float(counts.mean().log10()) + 10
-    estimate = sample(net, counts, stop_db=stop, generator=torch.Generator(counts.device).manual_seed(seed)).estimate
-    return estimate * (counts.sum() / estimate.sum())
 
 
 def toy_table(toy: Rows) -> Columns:
@@ -214,15 +204,6 @@ def law_table(law: Rows) -> Columns:
     for k, seed in enumerate(np.unique(law["seed"])):
         columns[f"p, seed {int(seed)}"] = [_numbers.number(float(found[k])) for found in values]
     return columns
-
-
-def dimmest_table(dimmest: Rows) -> Columns:
-    """What the training on the dimmest data ended with."""
-    return {
-        "photons per pixel": [f"{DIMMEST.mean:g}"] * len(dimmest["finite"]),
-        "steps": [int(steps) for steps in dimmest["steps"]],
-        "finite weights / %": [f"{100 * share:g}" for share in dimmest["finite"]],
-    }
 
 
 def _by(rows: Rows, x: str, title: str, heads: Mapping[str, str]) -> Columns:

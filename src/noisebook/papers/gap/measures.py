@@ -339,15 +339,6 @@ def fineness(images: Tensor) -> np.ndarray:
     return np.asarray((steps / images.flatten(1).std(1).clamp(min=1e-12)).cpu().double().numpy())
 
 
-def generated(net: UNet, count: int, size: int, stop_db: float, beta: float, seed: int) -> tuple[Tensor, Tensor, float]:
-    """Images from nothing, all at once: photons and estimates, each (count, 1, size, size); the mean of the steps."""
-    device = _device(net)
-    generator = torch.Generator(device).manual_seed(seed)
-    start = torch.zeros(count, 1, size, size, device=device)
-    found = sample(net, start, stop_db=stop_db, beta=beta, generator=generator)
-    return found.photons, found.estimate, float(found.steps.double().mean())
-
-
 def law(
     net: nn.Module, count: int, batch: int, size: int, stop_db: float, beta: float, seed: int, summed: bool = False
 ) -> dict[str, np.ndarray]:
@@ -375,9 +366,7 @@ def law(
         if every == 2:
             start[1::2] = torch.poisson(torch.full_like(start[1::2], 10 ** (stop_db / 10) / 2), generator=generator)
         if summed:
-            photons, steps = _summed(net, start, stop_db, beta, generator)
-            with torch.no_grad():
-                f = shares(net(photons))
+            photons, steps, f = _summed(net, start, stop_db, beta, generator)
         else:
             found = sample(net, start, stop_db=stop_db, beta=beta, generator=generator)
             photons, steps, f = found.photons, found.steps, found.estimate
@@ -388,15 +377,15 @@ def law(
 
 def _summed(
     net: nn.Module, photons: Tensor, stop_db: float, beta: float, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """The authors' sampler, whose number of photons is that of the whole batch: the law to tell ours from."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The authors' sampler, which counts the photons of the whole batch: photons, steps and the next one's law."""
     steps = 0
     with torch.no_grad():
         while float(pseudo_psnr(photons.flatten()[None])) <= stop_db:
             rates = shares(net(photons)) * max(beta * float(photons.sum()), 1.0)
             photons = photons + torch.poisson(rates, generator=generator)
             steps += 1
-    return photons, torch.full((len(photons),), steps)
+        return photons, torch.full((len(photons),), steps), shares(net(photons))
 
 
 def _device(net: nn.Module) -> torch.device:

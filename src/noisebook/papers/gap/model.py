@@ -29,6 +29,8 @@ _CONV: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
 _UP: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _POOL: dict[int, Any] = {2: F.max_pool2d, 3: F.max_pool3d}
 _CACHE_PIXELS = 2**14
+_REACH = 1.25
+"""How far photons that accumulate by chance may exceed the brightness of the training before they are thinned."""
 
 
 def check_counts(name: str, counts: Tensor, dim: int, *, empty: bool = False, full: float | None = None) -> None:
@@ -55,10 +57,8 @@ def check_counts(name: str, counts: Tensor, dim: int, *, empty: bool = False, fu
             where = tuple(int(i) for i in bad.nonzero()[0])
             got = f"{int(bad.sum())} {what} values, the first {float(counts[where]):g} at index {where}"
             raise error(name, "photon counts: whole numbers from 0 on", got, "Undo any offset, gain or smoothing.")
-    if not empty and counts.numel():
-        none = (counts.flatten(1).sum(1) == 0).nonzero().flatten()
-        if len(none):
-            raise error(name, "images with at least one photon", f"image {int(none[0])} with none")
+    if not empty and counts.numel() and len(dark := (counts.flatten(1).sum(1) == 0).nonzero()):
+        raise error(name, "images with at least one photon", f"image {int(dark[0])} with none")
     if full is not None and (share := float((counts >= full).float().mean())) >= 0.01:
         raise error(name, "a detector that is not saturated", f"{share:.0%} of the pixels at {full:g} or above")
 
@@ -71,6 +71,21 @@ def pseudo_psnr(counts: Tensor) -> Tensor:
     """
     mean = counts.flatten(1).double().mean(1)
     return (10 * mean.clamp(min=10 ** (FLOOR_DB / 10)).log10()).to(counts.dtype)
+
+
+def brightness(counts: Tensor) -> dict[str, Tensor]:
+    """How bright each image is where it is brightest, and as a whole: photons per pixel, (B,) each.
+
+    Args:
+        counts: (B, C, Y, X) or (B, C, Z, Y, X), float.
+
+    Returns:
+        ``pixel``: its greatest count; ``patch``: the greatest mean over 3 pixels a side; ``image``: its mean.
+    """
+    side = min(3, *counts.shape[2:])
+    means = (F.avg_pool2d if counts.ndim == 4 else F.avg_pool3d)(counts, side, 1)
+    greatest = {"pixel": counts.flatten(1).amax(1), "patch": means.flatten(1).amax(1)}
+    return greatest | {"image": counts.flatten(1).mean(1)}
 
 
 def mirrored(image: Tensor, stride: tuple[int, ...]) -> Tensor:
@@ -101,9 +116,8 @@ class _Block(nn.Module):
         super().__init__()
         kernel = (3,) * dim if deep else (1, 3, 3)
         padding = tuple(k // 2 for k in kernel)
-        self.conv1 = _CONV[dim](inputs, outputs, kernel, padding=padding)
-        self.conv2 = _CONV[dim](outputs, outputs, kernel, padding=padding)
-        self.conv3 = _CONV[dim](outputs, outputs, kernel, padding=padding)
+        widths = (inputs, outputs, outputs)
+        self.conv1, self.conv2, self.conv3 = (_CONV[dim](n, outputs, kernel, padding=padding) for n in widths)
 
     def residual(self, x: Tensor) -> Tensor:
         """(B, C, ...) to (B, C', ...)."""
@@ -164,17 +178,21 @@ class UNet(nn.Module):
         z_conv_stage: int | None = None,
     ) -> None:
         super().__init__()
-        _check_settings(
-            dim, merge, z_conv_stage, {"channels": channels, "levels": levels, "depth": depth, "width": width}
-        )
+        if dim not in AXES:
+            raise error("dim", "2 or 3", dim)
+        check_one_of("merge", merge, MERGES)
+        for name, value in {"channels": channels, "levels": levels, "depth": depth, "width": width}.items():
+            check_positive(name, value)
+        if z_conv_stage is not None and (dim == 2 or not 0 <= z_conv_stage <= depth):
+            got = f"{z_conv_stage} with dim {dim}"
+            raise error("z_conv_stage", f"in 3-D, a resolution from 0 to {depth}", got)
         self.dim, self.channels, self.levels, self.depth, self.merge = dim, channels, levels, depth, merge
         deep = [z_conv_stage is None or i < z_conv_stage for i in range(depth)]
         widths = [width << i for i in range(depth)]
         inputs = [channels * levels, *widths]
         self.down_convs = nn.ModuleList(_Down(dim, inputs[i], widths[i], deep[i]) for i in range(depth))
-        self.up_convs = nn.ModuleList(
-            _Up(dim, widths[i + 1], widths[i], deep[i], merge) for i in reversed(range(depth - 1))
-        )
+        ups = reversed(range(depth - 1))
+        self.up_convs = nn.ModuleList(_Up(dim, widths[i + 1], widths[i], deep[i], merge) for i in ups)
         self.conv_final = _CONV[dim](width, channels, 1)
         self._pools = [(2,) * dim if flag else (1, 2, 2) for flag in deep[:-1]]
         self.stride = tuple(math.prod(pool[axis] for pool in self._pools) for axis in range(dim))
@@ -207,18 +225,6 @@ class UNet(nn.Module):
         for up in self.up_convs:
             x = up(skips.pop(), x)
         return cropped(self.conv_final(x), counts.shape[2:])
-
-
-def _check_settings(dim: int, merge: str, z_conv_stage: int | None, sizes: Mapping[str, int]) -> None:
-    if dim not in AXES:
-        raise error("dim", "2 or 3", dim)
-    check_one_of("merge", merge, MERGES)
-    for name, value in sizes.items():
-        check_positive(name, value)
-    if z_conv_stage is not None and (dim == 2 or not 0 <= z_conv_stage <= sizes["depth"]):
-        raise error(
-            "z_conv_stage", f"in 3-D, a resolution from 0 to {sizes['depth']}", f"{z_conv_stage} with dim {dim}"
-        )
 
 
 def from_checkpoint(path: str | Path, *, sha256: str | None = None) -> UNet:
@@ -286,8 +292,39 @@ def shares(log_rates: Tensor) -> Tensor:
     return log_rates.flatten(1).float().softmax(1).reshape(log_rates.shape)
 
 
-def denoise(net: UNet, counts: Tensor, *, tile: int = 128, halo: int | None = None) -> Tensor:
+def kept_share(net: nn.Module, counts: Tensor, reach: float = 1.0) -> Tensor:
+    """The share of its photons that each image may keep to be no brighter than what an embedded net was trained on.
+
+    Args:
+        net: One without known ranges may see every photon.
+        counts: (B, C, ...), float.
+        reach: By what the greatest brightness of the training may be exceeded, as a factor.
+
+    Returns:
+        (B, 1, ...), at most 1.
+    """
+    share, trained = counts.new_ones(len(counts)), weights.carried(net)
+    for name, seen in brightness(counts).items():
+        if name in trained:
+            high = trained[name].high
+            chance = 5 * math.sqrt(high / counts[0].numel()) if name == "image" else 0.0  # the others hold theirs
+            share = share.minimum(reach * (high + chance) / seen)
+    return share.reshape(-1, *[1] * (counts.ndim - 1))
+
+
+def _thinned(counts: Tensor, share: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.binomial(counts, share.expand_as(counts).contiguous(), generator=generator)
+
+
+def denoise(
+    net: UNet, counts: Tensor, *, tile: int = 128, halo: int | None = None, thinnings: int = 8, seed: int = 0
+) -> Tensor:
     """The posterior mean: the next photon's distribution times the photons of the image.
+
+    An image that is brighter than what an embedded net was trained on, as a whole or in one place, is thinned: each
+    photon is kept with the probability of `kept_share`. Poisson counts stay Poisson, of the same image, so that the net
+    answers what it has learnt to; the answers to several thinnings are averaged. The price is the photons of the dim
+    parts, of which each answer sees that share only.
 
     Args:
         net: In evaluation mode.
@@ -296,6 +333,8 @@ def denoise(net: UNet, counts: Tensor, *, tile: int = 128, halo: int | None = No
         tile: Side of the tiles; rounded up to the pooling grid.
         halo: Pixels around a tile, rounded up to the grid; the network's reach if None: then tiles are exact. Less is
             faster and approximate.
+        thinnings: How many are averaged, of images that are too bright.
+        seed: Of the thinnings.
 
     Returns:
         The same shape, float32: expected photons, with as many in sum as the image has.
@@ -305,12 +344,23 @@ def denoise(net: UNet, counts: Tensor, *, tile: int = 128, halo: int | None = No
     """
     check_counts("counts", counts, net.dim)
     check_positive("tile", tile)
-    padded = mirrored(counts.float(), net.stride)
+    check_positive("thinnings", thinnings)
     tiles = [-(-tile // step) * step for step in net.stride]
     halos = list(net.reach) if halo is None else [-(-halo // step) * step for step in net.stride]
-    rates = tiled(net, padded, tile=tiles, halo=halos, stride=net.stride)
-    total = counts.flatten(1).float().sum(1).reshape(-1, *[1] * (counts.ndim - 1))
-    return shares(cropped(rates, counts.shape[2:])) * total
+
+    def expected(photons: Tensor) -> Tensor:
+        rates = tiled(net, mirrored(photons, net.stride), tile=tiles, halo=halos, stride=net.stride)
+        return shares(cropped(rates, counts.shape[2:]))
+
+    x = counts.float()
+    found, share = expected(x), kept_share(net, x)
+    if known := weights.carried(net).get("image"):  # brighter ones are thinned; for dimmer ones nothing can be done
+        weights.warn_outside(net, image=brightness(x)["image"].clamp(max=known.high))
+    if (bright := (share < 1).flatten()).any():
+        generator = torch.Generator(x.device).manual_seed(seed)
+        answers = (expected(_thinned(x[bright], share[bright], generator)) for _ in range(thinnings))
+        found[bright] = sum(answers) / thinnings
+    return found * x.flatten(1).sum(1).reshape(share.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -345,6 +395,7 @@ def sample(
 
     Each step adds Poisson(f n) photons, with f the next photon's distribution and n = max(beta x photons so far, 1).
     Every image counts its own photons and ends by itself, so that its law is the same alone or among others.
+    Images that are too bright for an embedded net are thinned for it, anew at each step: a net that knows less.
 
     Args:
         model: From counts (B, C, ...) to the logarithm of the next photon's distribution, in evaluation mode.
@@ -371,7 +422,7 @@ def sample(
     active = torch.arange(len(photons), device=photons.device)
     with torch.no_grad(), torch.autocast(photons.device.type, dtype, enabled=dtype != torch.float32):
         one = len(photons) > 0 and bool((photons == photons[:1]).all())  # all begin alike: one look serves them all
-        expected = _next(model, photons[:1] if one else photons).expand_as(photons).clone()
+        expected = _next(model, photons[:1] if one else photons, generator).expand_as(photons).clone()
         while len(active):
             now, f = photons[active], expected[active]
             level = pseudo_psnr(now)
@@ -388,13 +439,17 @@ def sample(
             steps[active] += 1
             grown = active[added.flatten(1).any(1)]  # where no photon fell, the expectation stays
             if len(grown):
-                expected[grown] = _next(model, photons[grown])
+                expected[grown] = _next(model, photons[grown], generator)
     frames = torch.stack(kept) if kept else photons.new_zeros(0, 2, *photons.shape)
     return Samples(photons, estimate, steps, frames)
 
 
-def _next(model: nn.Module, photons: Tensor) -> Tensor:
+def _next(model: nn.Module, photons: Tensor, generator: torch.Generator) -> Tensor:
     """The next photon's distribution; on a CPU for a few images at once, as fit its cache."""
+    share = kept_share(model, photons, _REACH)
+    if (bright := (share < 1).flatten()).any():
+        photons = photons.clone()
+        photons[bright] = _thinned(photons[bright], share[bright], generator)
     few = max(1, _CACHE_PIXELS // photons[0].numel()) if photons.device.type == "cpu" else len(photons)
     f = torch.cat([shares(model(part)) for part in photons.split(few)])
     if not f.sum().isfinite():  # one number tells; the search for the place is left for when there is one

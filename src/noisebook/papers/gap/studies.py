@@ -6,7 +6,7 @@ measured over several seeds; those of an embedded net are of test tissues, photo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,13 @@ from noisebook.studies import Arrays, Study
 from . import measures
 from .data import drawn, tissues, toy_prior
 from .experiment import DIMMEST, NETWORKS, photon_loss
-from .model import UNet, denoise, expected_steps
+from .model import UNet, denoise, expected_steps, sample
 
 Ints = list[int]
 Floats = list[float]
 
 
-def columns(rows: list[dict[str, float]]) -> Arrays:
+def columns(rows: Sequence[Mapping[str, Any]]) -> Arrays:
     """One array a quantity, from one dictionary a row."""
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
@@ -118,18 +118,18 @@ def study_generation(
         for), ``power`` and ``real_power`` (seeds, bands), ``small`` and ``real_small`` (shares of tissues of small
         cells), and ``accuracy`` of that distinction on real ones; the first four images' estimates in ``images``.
     """
-    net, rows, found = NETWORKS.load("gap-2d-wide", device), [], []
+    net, rows, found, images = NETWORKS.load("gap-2d-wide", device), [], [], []
     for seed in seeds:
         for beta in betas:
-            photons, estimate, steps = measures.generated(net, count, size, stop_db, beta, seed)
-            asked = size**2 * 10 ** (stop_db / 10)
+            start, generator = torch.zeros(count, 1, size, size, device=device), torch.Generator(device)
+            made = sample(net, start, stop_db=stop_db, beta=beta, generator=generator.manual_seed(seed))
+            asked, steps = size**2 * 10 ** (stop_db / 10), float(made.steps.double().mean())
             rows.append({"seed": seed, "beta": beta, "steps": steps, "expected_steps": expected_steps(asked, beta)})
             if beta == spectrum_beta:
-                found.append((float(photons.mean()) * size**2 / asked, estimate, _real(net, photons, seed)))
-    images = np.stack([one[1][:4, 0].cpu().numpy() for one in found[:1]]).astype(np.float16)
-    arrays = [_beside(estimate, real) for _, estimate, real in found]
-    together = {name: np.array([one[name] for one in arrays]) for name in arrays[0]}
-    return columns(rows) | together | {"mean_ratio": np.array([one[0] for one in found]), "images": images[0]}
+                found.append(_beside(made.estimate, _real(net, made.photons, seed)))
+                found[-1]["mean_ratio"] = float(made.photons.mean()) * size**2 / asked
+                images.append(made.estimate[:4, 0].cpu().numpy().astype(np.float16))
+    return columns(rows) | columns(found) | {"images": images[0]}
 
 
 def _real(net: UNet, photons: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -165,14 +165,13 @@ def study_law(
     net, parts = NETWORKS.load("gap-2d-wide"), []
     for seed in seeds:
         for kind, name in enumerate(measures.LAWS):
-            kept = folder / f"{name}-{seed}.pt"
+            kept = folder / f"{name}-{seed}.npz"
             if not kept.is_file():
                 many = 1 if name == "alone" else batch
                 values = measures.law(net, count, many, size, stop_db, beta, 10 * seed + kind, summed=name == "summed")
-                torch.save({k: torch.from_numpy(v) for k, v in values.items()}, kept.with_suffix(".partial"))
-                kept.with_suffix(".partial").replace(kept)
-            columns_of_law = {k: v.numpy() for k, v in torch.load(kept, weights_only=True).items()}
-            parts.append({"seed": np.full(count, seed), "law": np.full(count, kind)} | columns_of_law)
+                np.savez(kept.with_suffix(".partial.npz"), allow_pickle=False, **values)
+                kept.with_suffix(".partial.npz").replace(kept)
+            parts.append({"seed": np.full(count, seed), "law": np.full(count, kind), **np.load(kept)})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -193,8 +192,7 @@ def study_dimmest(folder: Path, device: str, *, seeds: Ints, steps: int, width: 
     for seed in seeds:
         config = replace(DIMMEST, width=width, mean=mean, steps=steps // DIMMEST.epochs, seed=seed)
         net = NETWORKS.train(config, folder / f"seed-{seed}", device=device).net
-        state = torch.cat([p.detach().flatten() for p in net.parameters()])
-        finite = float(state.isfinite().float().mean())
+        finite = float(torch.cat([p.flatten() for p in net.parameters()]).isfinite().float().mean())
         rows.append({"seed": seed, "steps": config.epochs * config.steps, "finite": finite})
     return columns(rows)
 
