@@ -64,7 +64,7 @@ def test_photons_stay_photons(name: str) -> None:
     net, counts = gap.load(name), torch.cat([*wide(name).values()])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of dim images, tested below
-        found, again = (gap.denoise(net, counts, thinnings=2) for _ in range(2))
+        found, again = (gap.denoise(net, counts) for _ in range(2))
     assert torch.equal(found, again)
     assert bool(found.isfinite().all() and (found >= 0).all())
     torch.testing.assert_close(found.flatten(1).sum(1), counts.flatten(1).sum(1), rtol=1e-4, atol=0)
