@@ -46,7 +46,7 @@ def survey(path: Path, tell: Tell) -> bool:
         return _counts(path, tell)
     if _holds_radiographs(path):
         return _radiographs(path, tell)
-    if cyclegan.holds_mu(path):
+    if cyclegan.data.holds_mu(path):
         return _mu(path, tell)
     if path.is_dir() or not path.exists():
         contents = dicom.scan(path)
@@ -158,7 +158,7 @@ def _try_cyclegan(root: Path, prefix: str, tell: Tell) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # told of the chapter linearized
-            test, _ = cyclegan.measured_scans(str(root), prefix=prefix)
+            test, _ = cyclegan.data.measured_scans(str(root), prefix=prefix)
     except ValueError as refused:
         tell(f"The chapter cyclegan cannot use it: {refused}")
         return False

@@ -1,4 +1,4 @@
-"""Quarter-dose and full-dose slices: from the CT archive, from files of mu, paired or not.
+"""Quarter-dose and full-dose slices: simulated, from the CT archive, or from files of mu; paired or not.
 
 J.-Y. Zhu et al., ICCV 2017, doi 10.1109/ICCV.2017.244; E. Kang et al., Medical Physics 46(2), 2019, arXiv 1806.09748.
 """
@@ -6,7 +6,7 @@ J.-Y. Zhu et al., ICCV 2017, doi 10.1109/ICCV.2017.244; E. Kang et al., Medical 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,11 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noisebook import ct, datasets
+from noisebook import ct, datasets, embedded
 from noisebook._checks import check_finite, check_one_of, check_rank, check_shape, error
 
-from .network import AIR_HU, SMALLEST
-
+AIR_HU = -1000.0
+WINDOW_HU = (-160.0, 240.0)
+"""The abdominal window."""
+SMALLEST = 128
+"""The least side of an image, in pixels: that of the authors' crops."""
+VALIDATION = 5
+"""The last so many training patients choose the epoch and are not trained on."""
 PAIRINGS = ("shuffled", "patients", "registered")
 """How the doses belong together: drawn apart from the same slices, of different patients, or pixel by pixel."""
 DOSES = ("quarter_dose", "full_dose")
@@ -61,24 +66,20 @@ class Scans:
 
 
 @dataclass(frozen=True, eq=False)
-class Domains:
-    """What a net is trained on.
+class Split:
+    """What a network is trained on, and what it is scored on after each epoch: no patient and no slice is in both.
 
     Attributes:
-        quarter: ``(M, Y, X)`` float32, HU.
-        full: ``(N, Y, X)`` float32, HU.
-        registered: Whether slice k of one is slice k of the other.
+        training: Slices to train on.
+        scored: Slices to score, by name; the first are the validation, which chooses the epoch. Without any the last
+            epoch is taken.
     """
 
-    quarter: Tensor
-    full: Tensor
-    registered: bool
+    training: Scans
+    scored: Mapping[str, Scans]
 
     def __post_init__(self) -> None:
-        for name, images in (("quarter", self.quarter), ("full", self.full)):
-            check_hu(name, images.numpy())
-        if self.registered:
-            check_shape("full", self.full, tuple(self.quarter.shape))
+        check_apart(self.training, self.scored)
 
 
 def check_hu(name: str, hu: np.ndarray) -> None:
@@ -98,7 +99,7 @@ def check_hu(name: str, hu: np.ndarray) -> None:
     check_finite(name, hu)
     if np.abs(hu).max() < HU_FROM:
         got = f"{hu.min():.3g} to {hu.max():.3g}"
-        raise error(name, "HU", got, "This looks like mu: convert it with cyclegan.from_mu.")
+        raise error(name, "HU", got, "This looks like mu: convert it with cyclegan.data.from_mu.")
     empty = np.flatnonzero(hu.max((1, 2)) < BODY_HU)
     if len(empty):
         got = f"all air in {len(empty)} slices, the first number {empty[0]}"
@@ -120,26 +121,16 @@ def from_mu(mu: np.ndarray, unit: str = "1/mm") -> np.ndarray:
     if not mu.size or np.abs(mu).max() >= HU_FROM:
         got = f"{mu.min():.3g} to {mu.max():.3g}" if mu.size else "nothing"
         raise error("mu", f"linear attenuation in {unit}", got, "This looks like HU already.")
-    dense = float(np.quantile(mu, 0.999))
-    other = next(name for name in PER_MM if name != unit)
-    if (dense > DENSE_PER_MM) != (unit == "1/cm") and dense > 0.01:
-        raise error("mu", f"linear attenuation in {unit}", f"{dense:.3g} in dense pixels", f"This looks like {other}.")
+    dense, scaled = float(np.quantile(mu, 0.999)), mu.min() == 0 and mu.max() == 1
+    if scaled or ((dense > DENSE_PER_MM) != (unit == "1/cm") and dense > 0.01):
+        body = float(np.median(mu[mu >= np.quantile(mu, 0.9) / 2])) / ct.MU_WATER_PER_MM
+        other = next(name for name in PER_MM if name != unit)
+        remedy = f"Was it scaled, to 0…1 for instance? Water has {ct.MU_WATER_PER_MM:.3g}/mm."
+        if not scaled and 0.75 < body * PER_MM[other] < 1.25:
+            remedy = f"This looks like {other}."
+        raise error("mu", f"linear attenuation in {unit}", f"{dense:.3g} in dense pixels", remedy)
     values = torch.from_numpy(np.asarray(mu, np.float64)) * PER_MM[unit]
     return np.asarray(ct.mu_to_hu(values).numpy(), np.float32)
-
-
-def to_mu(hu: np.ndarray, unit: str = "1/mm") -> np.ndarray:
-    """HU to linear attenuation, any shape, float32.
-
-    Raises:
-        ValueError: Unknown unit; values that are not finite, or are mu.
-    """
-    check_one_of("unit", unit, PER_MM)
-    check_finite("hu", hu)
-    if not hu.size or np.abs(hu).max() < HU_FROM:
-        raise error("hu", "HU", f"up to {np.abs(hu).max():.3g}" if hu.size else "nothing", "This looks like mu.")
-    mu = ct.hu_to_mu(torch.from_numpy(np.asarray(hu, np.float64))) / PER_MM[unit]
-    return np.asarray(mu.numpy(), np.float32)
 
 
 def read_archive(root: str | Path, patients: Iterable[str], *, label: str = "full") -> Scans:
@@ -216,13 +207,14 @@ def _array(file: Path) -> np.ndarray:
     return array
 
 
-def domains(scans: Scans, pairing: str, every: int = 1) -> Domains:
-    """What to train on.
+def domains(scans: Scans, pairing: str, every: int = 1) -> tuple[Tensor, Tensor]:
+    """What to train on: slices at quarter and at full dose, (M, Y, X) and (N, Y, X), float32, HU.
 
     Args:
         scans: Of the training patients.
         pairing: ``shuffled``: all slices of both doses, to be drawn apart; ``patients``: quarter dose of every other
-            patient, the first among them, and full dose of the rest, so that no anatomy is in both; ``registered``.
+            patient, the first among them, and full dose of the rest, so that no anatomy is in both; ``registered``:
+            slice k of one is slice k of the other.
         every: ``registered``: only every so many-th patient. 2 gives those whose quarter dose ``patients`` takes, and
             as many slices of each dose.
 
@@ -232,13 +224,13 @@ def domains(scans: Scans, pairing: str, every: int = 1) -> Domains:
     check_one_of("pairing", pairing, PAIRINGS)
     quarter, full = torch.from_numpy(scans.quarter), torch.from_numpy(scans.full)
     if pairing == "shuffled" or (pairing == "registered" and every == 1):
-        return Domains(quarter, full, pairing == "registered")
+        return quarter, full
     ids = sorted(set(scans.patients))
     if len(ids) < 2:
         raise error("patients", "at least two, known by their ids", len(ids), "Take pairing='shuffled'.")
     step = 2 if pairing == "patients" else every
     first = torch.tensor([ids.index(patient) % step == 0 for patient in scans.patients])
-    return Domains(quarter[first], full[first if pairing == "registered" else ~first], pairing == "registered")
+    return quarter[first], full[first if pairing == "registered" else ~first]
 
 
 def check_apart(training: Scans, others: Mapping[str, Scans]) -> None:
@@ -259,3 +251,64 @@ def check_apart(training: Scans, others: Mapping[str, Scans]) -> None:
 
 def _digests(scans: Scans) -> set[bytes]:
     return {hashlib.sha256(image.tobytes()).digest() for images in (scans.quarter, scans.full) for image in images}
+
+
+def embedded_split() -> Split:
+    """The simulated patients: training, a slice of each validation patient, and a slice of each test patient."""
+    root = embedded.embedded_ct(embedded.TRAIN)
+    return _split(root, datasets.ct_patients(root), {"test": _first_slices(embedded_test())})
+
+
+def embedded_test(label: str = "full", recipe: embedded.CtRecipe = embedded.TEST) -> Scans:
+    """The simulated test patients at quarter dose, beside full dose or (``noise free``) the truth."""
+    root = embedded.embedded_ct(recipe)
+    return read_archive(root, datasets.ct_patients(root), label=label)
+
+
+def measured_scans(
+    data_root: str = "", recipe: str = "test", prefix: str = "", unit: str = "1/mm"
+) -> tuple[Scans, np.ndarray | None]:
+    """The slices to measure, and their truth, (Z, Y, X) in HU, which only simulated ones have.
+
+    Args:
+        data_root: A CT archive, of which the last five patients test; or the folder of the authors' files of mu; empty
+            for simulated patients.
+        recipe: Of these, by its name in `noisebook.embedded.RECIPES`.
+        prefix: Only patients of the archive whose id starts so.
+        unit: Of mu.
+
+    Raises:
+        ValueError: As `read_archive` and `read_mu` do.
+    """
+    if not data_root:
+        chosen = embedded.named(recipe)
+        return embedded_test(recipe=chosen), embedded_test("noise free", chosen).full
+    if holds_mu(data_root):
+        return read_mu(data_root, "test", unit=unit), None
+    patients = datasets.ct_patients(data_root, prefix)
+    return read_archive(data_root, patients[-datasets.TEST_PATIENTS :]), None
+
+
+def training_split(data_root: str = "", prefix: str = "", unit: str = "1/mm") -> Split:
+    """What to train on and what to score after each epoch; arguments and errors as for `measured_scans`.
+
+    Files of mu know no patients: nothing can be held out of them, and the last epoch is taken, as the authors do.
+    """
+    if not data_root:
+        return embedded_split()
+    if holds_mu(data_root):
+        training = read_mu(data_root, "train", unit=unit)
+        check_apart(training, {"test": read_mu(data_root, "test", unit=unit)})
+        return Split(training, {})
+    return _split(data_root, datasets.ct_patients(data_root, prefix)[: -datasets.TEST_PATIENTS], {})
+
+
+def _split(root: str | Path, patients: Sequence[str], others: Mapping[str, Scans]) -> Split:
+    """The last patients validate with a slice each, and the rest train."""
+    validation = _first_slices(read_archive(root, patients[-VALIDATION:]))
+    return Split(read_archive(root, patients[:-VALIDATION]), {"validation": validation, **others})
+
+
+def _first_slices(scans: Scans) -> Scans:
+    """One slice of each patient."""
+    return scans.of(sorted(map(scans.patients.index, set(scans.patients))))
