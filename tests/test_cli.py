@@ -3,11 +3,14 @@
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import typer
 from tiny_notebook import WRITE, install, tiny
 from typer.testing import CliRunner
 
@@ -56,14 +59,22 @@ def test_help_imports_nothing_heavy():
     assert shown.strip() == "[]"
 
 
-COMMANDS = ("list", "run", "figures", "book", "train", "studies", "claims", "data", "weights")
+def commands(group, path=()):
+    """Every command below a group: the words that call it, and the command."""
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        yield from commands(command, (*path, name)) if hasattr(command, "commands") else ()
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_a_help(command):
-    """Each command is listed, and explains itself."""
-    assert command in call("--help")
-    assert len(call(command, "--help")) > 100
+@pytest.mark.parametrize(("path", "command"), list(commands(typer.main.get_command(cli.app))), ids=str)
+def test_help_loses_no_word(path, command):
+    """The help of each command has every word of its docstring and of its options and arguments, brackets included."""
+    assert path[0] in call("--help")
+    shown = "".join(call(*path, "--help").split())
+    told = [command.help, *(parameter.help for parameter in command.params)]
+    assert len(told[0]) > 20
+    for text in filter(None, told):
+        assert "".join(text.replace("\b", "").split()) in shown
 
 
 EXAMPLES = [
@@ -99,8 +110,12 @@ def test_list_shows_chapters_and_their_parameters(book):
         (("run", "tiny", "--preset", "boook"), "Did you mean 'book'?"),
         (("run", "tiny", "-p", "sead=1"), "Did you mean 'seed'?"),
         (("run", "tiny", "-p", "seed=x"), "seed: expected int, got 'x' (str)"),
+        (("run", "tiny", "-p", "seed", "1.5"), "run: expected one chapter, and parameters as -p NAME=VALUE, got 'seed"),
+        (("run", "-p", "probe", "5", "tiny"), "one chapter, and parameters as -p NAME=VALUE, got 'probe tiny'"),
+        (("run", "tiny", "-p", f"seed={'9' * 5000}"), "seed: expected int, got '999"),
         (("data", "make", "--recipe", "tests"), "Did you mean 'test'?"),
-        (("data", "check", "nowhere"), "nowhere"),
+        (("data", "make", "--recipe", "zzz"), "recipe: expected one of smoke, test, train, got 'zzz'.\n"),
+        (("data", "check", "nowhere"), "nowhere: expected a file or folder, got nothing there. Check the path.\n"),
         (("claims", "nowhere"), "no claims below nowhere"),
     ],
 )
@@ -109,7 +124,8 @@ def test_a_refusal_is_one_line_and_status_two(book, arguments, message):
     before = sorted(book.rglob("*"))
     shown = call(*arguments, status=2)
     assert message in shown
-    assert "Traceback" not in shown
+    assert shown.count("\n") == 1
+    assert len(shown) < 200
     assert sorted(book.rglob("*")) == before
 
 
@@ -233,14 +249,15 @@ def test_data_are_made_once_and_listed(book):
 
 
 def test_data_check_hands_on_and_ends_with_what_was_found(book):
-    """A folder that can be used ends with 0, a broken file with 1, an empty folder and a missing one with 2."""
+    """A folder that can be used ends with 0; a broken file and an empty folder, as the help says, with 1."""
     folder = call(*SMOKE).strip()
     assert "The chapter linearized can use it:" in call("data", "check", folder)
     (book / "broken.dcm").write_bytes(b"no image")
     assert "cannot be used: broken.dcm: expected a DICOM file" in call("data", "check", "broken.dcm", status=1)
     (book / "empty").mkdir()
-    assert "noisebook: " in call("data", "check", "empty", status=2)
-    assert "noisebook: nowhere: expected a folder, got nothing there" in call("data", "check", "nowhere", status=2)
+    assert "expected DICOM files, got a folder without any" in call("data", "check", "empty", status=1)
+    np.savez(book / "two.npz", a=np.ones((4, 4)), b=np.ones((4, 4)))
+    assert "two.npz: expected one array, got 2: a, b. " in call("data", "check", "two.npz", status=1)
 
 
 def test_the_lists_of_the_registry(book):
@@ -250,3 +267,42 @@ def test_the_lists_of_the_registry(book):
     (book / "data" / "registry.yaml").write_text(json.dumps({"embedded": [net], "external": [scans]}))
     assert call("weights", "list") == "net  (tiny, 2.00 MB, CC-BY-4.0)\n    a U-Net\n"
     assert call("data", "list").startswith("scans  (tiny, size not stated, CC-BY-3.0)\n    Them\ncache: ")
+
+
+@pytest.mark.parametrize("coding", ["latin-1", "ascii"])
+def test_a_terminal_that_lacks_characters_is_answered(book, coding):
+    """Letters that a terminal cannot show end no command in a traceback: they are replaced, in as many lines."""
+    np.save(book / "µ-Ω.npy", np.ones((4, 4)))
+    command = [sys.executable, "-c", "from noisebook.cli import main; main()", "data", "check", "µ-Ω.npy"]
+    shown = [
+        subprocess.run(command, env=os.environ | {"PYTHONIOENCODING": c}, capture_output=True, check=False)
+        for c in (coding, "utf-8")
+    ]
+    assert [done.returncode for done in shown] == [1, 1]
+    assert [done.stderr for done in shown] == [b"", b""]
+    assert shown[0].stdout.count(b"\n") == shown[1].stdout.count(b"\n") > 1
+
+
+CACHES = {"a file": "file", "below a file": "file/cache", "a circle": "circle", "nobody's": "~nobody-at-all/cache"}
+CACHES["of a home that is a file"] = ""  # not set: the system's place below HOME
+DOORS = [SMOKE, ("weights", "fetch", "regularity"), ("run", "tiny")]
+
+
+@pytest.mark.parametrize("cache", CACHES)
+@pytest.mark.parametrize("command", DOORS, ids=str)
+def test_a_cache_that_is_none_is_one_line_at_every_door(book, monkeypatch, cache, command):
+    """Where the cache cannot be a folder, whatever needs it names it in one line of ours."""
+    (book / "file").write_text("")
+    (book / "circle").symlink_to("circle")
+    chapter = tiny("from noisebook import embedded", "embedded.embedded_ct(embedded.SMOKE)")
+    (book / "notebooks" / "tiny.ipynb").write_text(json.dumps(chapter))
+    shutil.copy(_paths.PACKAGE / "data" / "registry.yaml", book / "data")
+    monkeypatch.setenv("NOISEBOOK_CACHE", CACHES[cache].replace("file", str(book / "file")))
+    monkeypatch.setenv("HOME", str(book / "file"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(_paths, "clone", lambda: None)
+    said = call(*command, status=1 if command[0] == "run" else 2)
+    line = next(line for line in said.splitlines() if "expected a folder" in line)
+    assert "NOISEBOOK_CACHE" in line
+    assert "Error" not in said.replace("RuntimeError", "")
+    assert said.count("\n") <= (3 if command[0] == "run" else 1)

@@ -126,7 +126,7 @@ def test_a_network_that_is_not_compared_is_refused() -> None:
 
 def test_too_little_is_refused() -> None:
     """Fewer than four realisations or no probe are refused."""
-    with pytest.raises(ValueError, match="realisations: expected at least 4, got 3"):
+    with pytest.raises(ValueError, match="realisations: expected a whole number from 4 on, got 3"):
         compare.measure([subject(nn.Identity())], realisations=3)
     with pytest.raises(ValueError, match="probes"):
         compare.measure([subject(nn.Identity())], probes=0)
@@ -158,5 +158,5 @@ def test_noise_is_what_differs_from_the_mean() -> None:
 
 def test_a_negative_seed_is_refused() -> None:
     """The seed counts images: below 0 there is none, and it is refused by its name."""
-    with pytest.raises(ValueError, match="seed: expected a whole number from 0 on, got -1"):
+    with pytest.raises(ValueError, match="seed: expected a whole number from 0 to 332, got -1"):
         compare.subjects(-1)

@@ -106,11 +106,11 @@ def test_a_checkpoint_takes_the_place_of_the_cyclegan(tmp_path: Path) -> None:
     place = tmp_path / "authors.pth"
     states = {f"{name}_state_dict": cyclegan.model.Generator(3).state_dict() for name in ("G_Q2F", "G_F2Q")}
     torch.save(states, place)
-    kernel = cyclegan.model.both_generators(place).q2f.state_dict()["first_layer.1.weight"]
+    kernel = cyclegan.model.from_authors(place, both=True).q2f.state_dict()["first_layer.1.weight"]
     torch.testing.assert_close(kernel, states["G_Q2F_state_dict"]["first_layer.1.weight"])
     torch.save({"G_Q2F_state_dict": states["G_Q2F_state_dict"]}, place)
-    with pytest.raises(ValueError, match="expected both generators, got G_Q2F_state_dict only"):
-        cyclegan.model.both_generators(place)
+    with pytest.raises(ValueError, match=r"authors\.pth: expected G_F2Q_state_dict, got G_Q2F_state_dict\."):
+        cyclegan.model.from_authors(place, both=True)
 
 
 def test_published_configurations_are_the_authors() -> None:

@@ -17,13 +17,13 @@ NAMES = {"NORMAL": "IM-{:04d}-0001.jpeg", "PNEUMONIA": "person{}_virus_3.jpeg"}
 
 
 def archive(root: Path, patients: dict[str, list[int]], side: int = 24) -> Path:
-    """An archive whose images are constant, by the patient's number; each patient has one image in each class."""
-    for part, numbers in patients.items():
-        for label, name in NAMES.items():
+    """An archive of constant images, each of its own grey; each patient has one image in each class."""
+    for k, (part, numbers) in enumerate(patients.items()):
+        for j, (label, name) in enumerate(NAMES.items()):
             folder = root / "chest_xray" / part / label
             folder.mkdir(parents=True)
             for number in numbers:
-                Image.new("L", (side, side), number).save(folder / name.format(number))
+                Image.new("L", (side, side), 80 * k + 40 * j + number).save(folder / name.format(number))
     return root
 
 
@@ -113,6 +113,51 @@ def test_copies_and_hidden_files_count_once(small: Path) -> None:
     assert len(plain) == 8
     assert [file.patient for file in plain[:2]] == ["IM-0004", "person4"]
     assert "person4" not in repr(plain[1]).replace(str(plain[1].path), "")
+
+
+def test_what_is_no_picture_is_no_patient(small: Path) -> None:
+    """Files that Windows and macOS leave behind add nothing; a damaged picture stays, to be told."""
+    plain = datasets.xray_files(small)
+    folder = small / "chest_xray" / "train" / "NORMAL"
+    for name, content in (("Thumbs.db", b"\xd0\xcf\x11\xe0"), ("desktop.ini", b"[.ShellClassInfo]"), ("notes", b"")):
+        (folder / name).write_bytes(content)
+    assert datasets.xray_files(small) == plain
+    (folder / "IM-0009-0001.jpeg").write_bytes(b"cut off")
+    assert [file.patient for file in datasets.xray_files(small) if file not in plain] == ["IM-0009"]
+
+
+def test_the_same_picture_under_two_names_counts_once(small: Path) -> None:
+    """Decoded pixels are compared, not names or bytes: a PNG of a JPEG is a copy, and its patient is the same one."""
+    plain = datasets.xray_files(small)
+    first = small / "chest_xray" / "train" / "PNEUMONIA" / "person1_virus_3.jpeg"
+    test = small / "chest_xray" / "test" / "PNEUMONIA"
+    Image.open(first).save(test / "person900_virus_1.png")
+    files = datasets.xray_files(small)
+    assert len(files) == len(plain)
+    assert len({datasets.xray_images([file], 24).tobytes() for file in files}) == len(plain)
+    for parts in (datasets.xray_split(files), datasets.xray_split(files, "patient")):
+        assert sum(map(len, parts.values())) == len(plain)
+    Image.new("L", (24, 24), 240).save(first.with_name("person1_virus_4.jpeg"))
+    Image.new("L", (24, 24), 250).save(test / "person900_virus_2.jpeg")
+    with pytest.raises(ValueError, match=r"expected each patient in one part.*Divide anew"):
+        datasets.xray_split(datasets.xray_files(small))
+    named = {file.path.name: file.patient for file in datasets.xray_files(small)}
+    assert named["person1_virus_4.jpeg"] == named["person900_virus_2.jpeg"]
+    shutil.copy(first, small / "chest_xray" / "train" / "NORMAL" / "IM-0700-0001.jpeg")
+    with pytest.raises(ValueError, match=r"expected one class for a picture, got the pixels of .*Remove one\."):
+        datasets.xray_files(small)
+
+
+def test_linked_folders_are_read_once(small: Path, tmp_path: Path) -> None:
+    """Links to classes, to the archive itself and back up give the files that are there, and end."""
+    plain = [file.path.name for file in datasets.xray_files(small)]
+    linked = tmp_path / "linked" / "chest_xray"
+    for folder in (small / "chest_xray").glob("*/*"):
+        (linked / folder.parent.name).mkdir(parents=True, exist_ok=True)
+        (linked / folder.parent.name / folder.name).symlink_to(folder)
+    (linked / "again").symlink_to(linked)
+    (linked / "up").symlink_to(tmp_path)
+    assert [file.path.name for file in datasets.xray_files(tmp_path / "linked")] == plain
 
 
 def test_two_images_of_one_name_are_refused(small: Path) -> None:
@@ -250,7 +295,7 @@ def test_no_files_are_no_images() -> None:
 def test_damaged_tags_and_missing_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a parser raises on EXIF tags that make no sense is the file's fault; a file that is gone is named."""
     Image.new("L", (32, 32)).save(tmp_path / "image.jpeg")
-    with pytest.raises(ValueError, match=r"gone\.jpeg: expected a grey or RGB JPEG file, got nothing there"):
+    with pytest.raises(ValueError, match=r"gone\.jpeg: expected a grey or RGB JPEG or PNG file, got nothing there"):
         one(tmp_path / "gone.jpeg")
 
     def failing(_: object) -> object:

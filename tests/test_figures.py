@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -294,3 +297,50 @@ def test_a_slider_holds_every_frame_and_shows_the_last(tmp_path: Path, capsys: p
     assert (tmp_path / "one/c/figures/grow.csv").read_text() == "x\n0\n1\n2\n"
     with pytest.raises(ValueError, match="frames of grow: expected at least two, a label each, and numbers"):
         figures.keep_slider(frames, ["1"], tmp_path, "c", "grow", numbers, alt="", text="")
+
+
+HOSTILE = """image.origin: lower
+image.cmap: jet
+text.usetex: True
+font.size: 30
+backend: WebAgg
+figure.facecolor: red
+axes.grid: True
+axes.unicode_minus: False
+savefig.bbox: tight
+savefig.transparent: True
+savefig.format: pdf
+lines.linestyle: none
+"""
+DRAW = """import sys
+import numpy as np
+from torch import nn, zeros
+from noisebook import figures
+ramp, out = np.linspace(-50, 50, 1600).reshape(40, 40), sys.argv[1]
+line = figures.Line(np.arange(3), ramp[0, :3], "a", np.ones(3), marker=True)
+cut = [figures.Sample([ramp], ramp, 0.2)]
+drawn = {
+    "images": figures.images([figures.Panel(ramp, "x", spacing_mm=1, mark=(3, 4))], columns=1, title="y"),
+    "profile": figures.profile([line], x="x", y="y", reference=0.0),
+    "dots": figures.dots({"a": ramp[0] + 60}, y="y", reference=1.0, log=True),
+    "matrix": figures.matrix(ramp[:2, :2], rows=["a", "b"], columns=["c", "d"], x="x", y="y", unit="u"),
+    "cuts": figures.cuts(cut, titles=["t"]),
+    "architecture": figures.architecture(nn.Conv2d(1, 1, 3), zeros(1, 1, 8, 8)),
+}
+for name, figure in drawn.items():
+    figures.keep(figure, out, "c", name, {"ramp": ramp})
+figures.keep_parts(cut, out, "c", "parts", ["t"])
+figures.keep_slider([drawn["cuts"], drawn["dots"]], ["1", "2"], out, "c", "slide", {"ramp": ramp}, alt="a", text="t")
+"""
+
+
+def test_the_readers_own_style_changes_nothing(tmp_path: Path) -> None:
+    """With a matplotlibrc that turns images over, asks for TeX and changes sizes, every file has the same bytes."""
+    (tmp_path / "matplotlibrc").write_text(HOSTILE)
+    written = []
+    for name, style in {"plain": {}, "hostile": {"MATPLOTLIBRC": str(tmp_path / "matplotlibrc")}}.items():
+        out, variables = tmp_path / name, {**os.environ, **style}
+        subprocess.run([sys.executable, "-c", DRAW, out], env=variables, check=True, stdout=subprocess.DEVNULL)
+        written.append({str(f.relative_to(out)): f.read_bytes() for f in sorted(out.rglob("*")) if f.is_file()})
+    assert [name for name, content in written[0].items() if content != written[1].get(name)] == []
+    assert len(written[0]) == 25

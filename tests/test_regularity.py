@@ -137,6 +137,7 @@ def test_the_authors_csv_is_read_and_written(tmp_path: Path) -> None:
 
 
 ROW = ["0.5"] * 20
+NUMBERS = ",".join(map(str, range(20)))
 BAD_CSV = {
     "missing": (None, "expected a CSV file of circles, got nothing there"),
     "columns": (",".join(ROW[:19]), "line 1: expected 20 numbers a line, .* got 19"),
@@ -147,6 +148,10 @@ BAD_CSV = {
         r"within 100 image sides, got radius 1e\+06 in circle 1 of image 1",
     ),
     "empty": ("", "an empty file"),
+    "pandas' header": (NUMBERS + "\n" + ",".join(ROW), r"line 1: .* got a header: 0,1,2.*to_csv\(path, header=False"),
+    "counted from 1": (",".join(f"{k}.0" for k in range(1, 21)), "line 1: .* got a header: 1.0,2"),
+    "pandas' index": (",".join(["0", *ROW]), r"line 1: .* got 21\. From pandas: .*index=False"),
+    "both": (f",{NUMBERS}\n" + ",".join(["0", *ROW]), "line 1: .* got ',0,1,.*index=False"),
 }
 
 

@@ -216,7 +216,7 @@ def test_photon_counts_get_a_command_that_the_chapter_takes(suffix: str, tmp_pat
     ("array", "reason"),
     [
         (COUNTS * 0.37, r"no photon counts: .* values are no counts"),
-        (COUNTS + 100, "subtract the offset"),
+        (COUNTS + 100, r"found gain 1, offset 100 .* convert to \(x - 100\) / 1, rounded"),
         (np.tile(np.arange(30) + 40, (20, 1)), "too little noise"),
         (COUNTS[None, :2].repeat(2, 0), r"gap needs an image \(Y, X\) or a stack"),
     ],
@@ -243,8 +243,8 @@ def radiographs(root: Path, patients: dict[str, int], *, shared: bool = False) -
                 place.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(random.integers(0, 256, (20, 24)).astype(np.uint8)).save(place)
     if shared:
-        first = root / "chest_xray" / "train" / "PNEUMONIA" / "person1_virus_1.jpeg"
-        shutil.copy(first, root / "chest_xray" / "test" / "PNEUMONIA" / "person1_virus_2.jpeg")
+        other = Image.fromarray(random.integers(0, 256, (20, 24)).astype(np.uint8))
+        other.save(root / "chest_xray" / "test" / "PNEUMONIA" / "person1_virus_2.jpeg")
     return root
 
 
@@ -271,6 +271,36 @@ def test_copies_of_radiographs_are_counted_once(tmp_path: Path) -> None:
     text = told(root)
     assert "Chest radiographs: 12 images" in text
     assert "13 more files are copies or hidden, or lie elsewhere: left out" in text
+
+
+@pytest.mark.parametrize("suffix", [".JPG", ".png", ".jpg", ".PNG"])
+def test_archives_of_any_suffix_are_counted(suffix: str, tmp_path: Path) -> None:
+    """No number of copies is told where there are none, and one where the same picture has two names; junk is none."""
+    root = radiographs(tmp_path, {"train": 3, "val": 1, "test": 2})
+    for path in root.rglob("*.jpeg"):
+        Image.open(path).save(path.with_suffix(suffix))
+        path.unlink()
+    (root / "chest_xray" / "train" / "NORMAL" / "Thumbs.db").write_bytes(b"junk")
+    assert "more files" not in (text := told(root))
+    assert "Chest radiographs: 12 images" in text
+    copied = next(root.rglob(f"train/NORMAL/*{suffix}"))
+    shutil.copy(copied, root / "chest_xray" / "test" / "NORMAL" / f"IM-0900-0001{suffix}")
+    assert "    1 more files are copies or hidden, or lie elsewhere: left out" in told(root)
+
+
+def test_linked_folders_are_surveyed_as_the_loader_reads_them(tmp_path: Path) -> None:
+    """Patients and series behind links are seen, and recommended to the chapter whose loader reads them."""
+    archive(tmp_path / "disk")
+    root = tmp_path / "here" / datasets.ARCHIVE
+    for folder in (tmp_path / "disk" / datasets.ARCHIVE).iterdir():
+        root.mkdir(parents=True, exist_ok=True)
+        (root / folder.name).symlink_to(folder)
+    (root / "L001" / "loop").symlink_to(tmp_path / "disk")
+    text = told(tmp_path / "here")
+    assert text.count("CT: 2 x 70 x 70 pixels") == 4
+    assert command(text)["data_root"] == str(tmp_path / "here")
+    for pairs in (datasets.ct_pairs(tmp_path / "here", "L002"), datasets.ct_pairs(tmp_path / "disk", "L002")):
+        assert pairs.low.shape == (2, 70, 70)
 
 
 def test_patients_in_two_folders_are_divided_anew(tmp_path: Path) -> None:

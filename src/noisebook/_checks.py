@@ -23,15 +23,27 @@ def error(name: str, expected: str, got: object, remedy: str = "") -> ValueError
 def nearest(name: str, options: Iterable[str]) -> str:
     """The remedy for a mistyped word: the closest option, else all of them."""
     known = sorted(options)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known) or 'none'}."
+    return _close(name, known) or f"Known: {', '.join(known) or 'none'}."
+
+
+def _close(name: str, options: Sequence[str]) -> str:
+    """The closest option as a question; empty if none is close."""
+    found = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
+    return f"Did you mean {found[0]!r}?" if found else ""
 
 
 def check_one_of(name: str, value: str, options: Iterable[str]) -> None:
     """Raise unless ``value`` is one of ``options``; the nearest one is named."""
-    known = list(options)
+    known = sorted(options)
     if value not in known:
-        raise error(name, f"one of {', '.join(sorted(known))}", repr(value), nearest(value, known))
+        raise error(name, f"one of {', '.join(known) or 'none'}", f"{value!r:.60}", _close(value, known))
+
+
+def check_range(name: str, value: object, lowest: int, highest: int | None = None) -> None:
+    """Raise unless a whole number lies from ``lowest`` to ``highest``, both included."""
+    if not isinstance(value, int) or value < lowest or (highest is not None and value > highest):
+        wanted = f"a whole number from {lowest} " + ("on" if highest is None else f"to {highest}")
+        raise error(name, wanted, f"{value!r:.30}")
 
 
 def check_device(device: str, allowed: Sequence[str] = ("cpu", "cuda")) -> None:
@@ -72,6 +84,20 @@ def check_tensor(name: str, value: Any) -> None:
         raise error(name, "a torch.Tensor", type(value).__name__, "Convert it: torch.as_tensor(array).")
     if not value.is_floating_point():
         raise error(name, "floating numbers", value.dtype, "Convert it: image.float().")
+
+
+@contextmanager
+def writes(place: object, remedy: str) -> Iterator[None]:
+    """Turn what the system raises where ``place`` cannot be made, written or filled into an error with ``remedy``."""
+    try:
+        yield
+    except OSError as refused:
+        raise error(str(place), "a folder that can be written", reason(refused), remedy) from None
+
+
+def reason(refused: OSError) -> str:
+    """What the system says, in one line: pydicom puts a whole traceback before it."""
+    return (str(refused).strip() or type(refused).__name__).splitlines()[-1]
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from typing import Any
 
 import typer
 
+from noisebook._checks import reason
+
 
 @contextmanager
 def refusals() -> Iterator[None]:
@@ -18,9 +20,9 @@ def refusals() -> Iterator[None]:
         typer.echo(f"noisebook: {refused}", err=True)
         raise SystemExit(2) from None
     except OSError as refused:
-        reason = str(refused).strip().splitlines()[-1]  # pydicom puts a whole traceback before it
+        told = f"expected a place that can be read and written, got {reason(refused)}."
         remedy = "Make room, or choose another folder; NOISEBOOK_CACHE names that of the cache."
-        typer.echo(f"noisebook: expected a place that can be read and written, got {reason}. {remedy}", err=True)
+        typer.echo(f"noisebook: {told} {remedy}", err=True)
         raise SystemExit(2) from None
 
 

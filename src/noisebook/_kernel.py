@@ -6,7 +6,6 @@ as in a hosted one, replaces nothing of the kernel that is running.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -87,9 +86,8 @@ def _kernel_of_this_interpreter(sockets: Path) -> type:
     from jupyter_client.manager import AsyncKernelManager
     from traitlets import Unicode
 
-    variables = {"PYTHONHASHSEED": "0"}
-    if "NOISEBOOK_CACHE" in os.environ:
-        variables["NOISEBOOK_CACHE"] = str(_paths.cache())  # absolute: the kernel runs in another folder
+    # the cache is absolute, as the kernel runs in another folder; the user's own IPython files, if any, stay out
+    variables = {"PYTHONHASHSEED": "0", "NOISEBOOK_CACHE": str(_paths.cache()), "IPYTHONDIR": str(sockets)}
     spec = KernelSpec(resource_dir=RESOURCES, **(get_kernel_dict() | {"env": variables}))
     spec.argv = [sys.executable, *spec.argv[1:], "--log-level=CRITICAL"]  # what it would log, the notebook has
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import ast
 import io
+import os
+import tempfile
 import tokenize
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from noisebook._checks import error, nearest
+from noisebook._checks import check_device, check_range, error, nearest, writes
 
+LARGEST_SEED = 2**32 - 1
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 
@@ -67,7 +71,7 @@ def check(parameters: Mapping[str, Parameter], values: Mapping[str, object], ori
     for name, value in values.items():
         parameter = _known(parameters, name, origin)
         if not fits(value, parameter.kind):
-            raise _wrong(parameter, value, origin)
+            raise _wrong(parameter, value, f"{origin}: ")
 
 
 def parse(parameters: Mapping[str, Parameter], assignment: str) -> tuple[str, object]:
@@ -91,7 +95,34 @@ def parse(parameters: Mapping[str, Parameter], assignment: str) -> tuple[str, ob
     for candidate in (value, text):
         if fits(candidate, parameter.kind):
             return name, candidate
-    raise _wrong(parameter, value, "-p")
+    raise _wrong(parameter, value, "-p: ")
+
+
+def check_opening(checked: Callable[..., object], chapter: str, values: Mapping[str, object]) -> None:
+    """What the first cell of every chapter refuses: the device, a seed, a file, a folder or a type that is none.
+
+    Args:
+        checked: The paper's own check, whose parameters are those of its notebook, annotated.
+        chapter: Its name, which is that of the folder that is written in ``out``.
+        values: What ``checked`` was called with.
+
+    Raises:
+        ValueError: A value has another type than its annotation; there is no such file or folder; a seed is negative or
+            above `LARGEST_SEED`; the device is unknown or not there; or ``out`` cannot be written.
+    """
+    for name, value in values.items():
+        if not fits(value, kind := checked.__annotations__[name]):
+            raise _wrong(Parameter(name, None, kind), value)
+        if name.endswith("_root") and value and not os.path.isdir(str(value)):
+            raise error(name, "a folder", f"{value!r:.200}", "Nothing is there, or it is a file: check the path.")
+        if name.endswith("_path") and value and not os.path.isfile(str(value)):
+            raise error(name, "a file", f"{value!r:.200}", "Nothing is there, or it is a folder: check the path.")
+    check_range("seed", values["seed"], 0, LARGEST_SEED)
+    check_device(str(values.get("device", "cpu")))
+    folder = Path(str(values["out"]), chapter)
+    with writes(folder, "Choose another out."):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
 
 
 def fits(value: object, kind: str) -> bool:
@@ -183,7 +214,7 @@ def _known(parameters: Mapping[str, Parameter], name: str, origin: str) -> Param
     return parameters[name]
 
 
-def _wrong(parameter: Parameter, value: object, origin: str) -> ValueError:
+def _wrong(parameter: Parameter, value: object, origin: str = "") -> ValueError:
     remedy = ""
     if isinstance(value, str) and "float" in parameter.kind:
         try:
@@ -192,4 +223,4 @@ def _wrong(parameter: Parameter, value: object, origin: str) -> ValueError:
             remedy = ""
     if isinstance(value, str) and value[:1] in ("[", "("):
         remedy = f'Quote the words in it, and the whole: -p \'{parameter.name}=["a", "b"]\'.'
-    return error(f"{origin}: {parameter.name}", parameter.kind, f"{value!r} ({type(value).__name__})", remedy)
+    return error(f"{origin}{parameter.name}", parameter.kind, f"{value!r:.60} ({type(value).__name__})", remedy)

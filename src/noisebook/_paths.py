@@ -23,10 +23,47 @@ def clone() -> Path | None:
     return root if (root / "Snakefile").is_file() else None
 
 
+CACHE_REMEDY = "Make room, or choose another folder: NOISEBOOK_CACHE names it."
+"""What to do where the cache cannot be read or written."""
+
+
 def cache() -> Path:
-    """The cache folder: ``NOISEBOOK_CACHE`` if set, else the platform's place for caches. Not created here."""
-    chosen = os.environ.get("NOISEBOOK_CACHE")
-    return Path(chosen).expanduser().resolve() if chosen else Path(platformdirs.user_cache_dir("noisebook"))
+    """The cache folder: ``NOISEBOOK_CACHE`` if set, else the platform's place for caches. Not created here.
+
+    Raises:
+        ValueError: It is the home of an unknown user, or leads in a circle.
+    """
+    chosen = os.environ.get("NOISEBOOK_CACHE") or platformdirs.user_cache_dir("noisebook")
+    try:
+        return Path(chosen).expanduser().resolve()
+    except (RuntimeError, OSError) as problem:
+        raise ValueError(f"NOISEBOOK_CACHE: expected a folder, got {chosen} ({problem}).") from None
+
+
+def folders_below(root: str | Path) -> list[Path]:
+    """A folder and all folders below it, sorted, each once.
+
+    Links to folders are followed after what is no link, but never to a folder that ``root`` itself lies in.
+    """
+    found: dict[Path, Path] = {}
+    links: list[Path] = []
+    folders = [Path(root)]
+    top = folders[0].resolve()
+    while folders or links:
+        folder = (folders or links).pop()
+        real = folder.resolve()
+        if real in found or real in top.parents:
+            continue
+        found[real] = folder
+        for path in folder.iterdir():
+            if path.is_dir():
+                (links if path.is_symlink() else folders).append(path)
+    return sorted(found.values())
+
+
+def files_below(root: str | Path) -> list[Path]:
+    """The files at and below a folder, sorted, by `folders_below`."""
+    return sorted(path for folder in folders_below(root) for path in folder.iterdir() if path.is_file())
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -29,7 +29,7 @@ def list_() -> None:
     show(lambda entry: "architecture" in entry or entry.get("kind") == "weights")
     others = [name for name, entry in _registry.entries().items() if entry.get("archive") == "zenodo"]
     with refusals():
-        there = {name: archives.place(name).is_file() for name in others}
+        there = {name: archives.present(name) for name in others}
     if there:
         typer.echo(f"cache: {archives.folder()}")
         for name, fetched in there.items():
@@ -75,10 +75,10 @@ def verify(names: Names = None) -> None:
         chosen = _chosen(names, {name: entry.chapter for name, entry in ours.items()} | others)
     wrong = 0
     for name in chosen:
-        if name in others and not names and not archives.place(name).is_file():
-            typer.echo(f"{name}: not fetched")
-            continue
         try:
+            if name in others and not names and not archives.present(name):
+                typer.echo(f"{name}: not fetched")
+                continue
             if name in others:
                 archives.verified(name)
             else:

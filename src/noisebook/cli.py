@@ -5,6 +5,7 @@ Nothing heavy is imported before a command needs it, so that ``--help`` answers 
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from noisebook import _notebook, _paths, _weights_command, chapters
-from noisebook._checks import check_one_of, error
+from noisebook._checks import check_one_of, error, writes
 from noisebook._console import refusals, show
 
 if TYPE_CHECKING:
@@ -29,7 +30,10 @@ First steps:
   noisebook book                                the whole book (in a clone)
 """
 
-app = typer.Typer(help=ABOUT, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+# rich would take what stands in brackets for markup
+app = typer.Typer(
+    help=ABOUT, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+)
 data_app = typer.Typer(help="The data: what is here, make the embedded ones, look at yours.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(_weights_command.app, name="weights")
@@ -39,7 +43,10 @@ ChapterName = Annotated[str, typer.Argument(help="A chapter, as `noisebook list`
 
 
 def main() -> None:
-    """The entry point of the command."""
+    """The entry point of the command; a terminal that lacks a character is given its number instead."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     app()
 
 
@@ -63,8 +70,9 @@ def list_(chapter: Annotated[str, typer.Argument(help="One chapter, in detail.")
         typer.echo(line + (f"    {parameter.comment}" if parameter.comment else ""))
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True})  # they are refused below, in one line
 def run(
+    context: typer.Context,
     chapter: ChapterName,
     preset: Annotated[
         str, typer.Option(help="smoke (seconds), book (minutes, embedded data) or paper (GPU).")
@@ -82,16 +90,17 @@ def run(
     noisebook run linearized -p seed=3 -p verify=false --out try
     """
     with refusals():
+        if loose := [*(word for word in p or () if "=" not in word), *context.args]:
+            raise error("run", "one chapter, and parameters as -p NAME=VALUE", repr(" ".join(loose)))
         try:
-            show = sys.stderr.isatty()
-            done = chapters.run(
-                chapter, preset=preset, overrides=p or (), out=out, cell_timeout=cell_timeout, progress=show
-            )
+            with writes(out, "Choose another --out."):
+                show = sys.stderr.isatty()
+                done = chapters.run(
+                    chapter, preset=preset, overrides=p or (), out=out, cell_timeout=cell_timeout, progress=show
+                )
         except chapters.RunError as failed:
             typer.echo(str(failed), err=True)
             raise SystemExit(1) from None
-        except OSError as refused:
-            raise error(str(out), "a folder that can be written", refused, "Choose another --out.") from None
     typer.echo(f"{done}\n{done.notebook}")
 
 
@@ -210,11 +219,12 @@ def claims(
 def data_list() -> None:
     """Show the data sets of the registry, and what the cache holds."""
     show(lambda entry: "architecture" not in entry and entry.get("kind") != "weights")
-    cache = _paths.cache()
-    typer.echo(f"cache: {cache}")
-    for folder in sorted(path for path in (cache / "data").glob("*") if path.is_dir() and path.name[0] != "."):
-        files = [file for file in folder.rglob("*") if file.is_file()]
-        typer.echo(f"    {folder.name}: {len(files)} files, {sum(f.stat().st_size for f in files) / 1e6:.1f} MB")
+    with refusals():
+        cache = _paths.cache()
+        typer.echo(f"cache: {cache}")
+        for folder in sorted(path for path in (cache / "data").glob("*") if path.is_dir() and path.name[0] != "."):
+            files = [file for file in folder.rglob("*") if file.is_file()]
+            typer.echo(f"    {folder.name}: {len(files)} files, {sum(f.stat().st_size for f in files) / 1e6:.1f} MB")
 
 
 @data_app.command("make")
@@ -232,12 +242,11 @@ def data_make(
 
     with refusals():
         chosen = embedded.named(recipe)
-    present = _paths.cache() / "data" / chosen.id
-    if again and present.is_dir():
-        # under another name first: half a folder must not look like data
-        with refusals(), tempfile.TemporaryDirectory(dir=present.parent, prefix=f".{present.name}-") as old:
-            present.rename(Path(old) / "old")
-    with refusals():
+        present = _paths.cache() / "data" / chosen.id
+        if again and present.is_dir():
+            # under another name first: half a folder must not look like data
+            with tempfile.TemporaryDirectory(dir=present.parent, prefix=f".{present.name}-") as old:
+                present.rename(Path(old) / "old")
         typer.echo(embedded.embedded_ct(chosen, progress=sys.stderr.isatty()))
 
 
@@ -247,8 +256,8 @@ def data_check(
 ) -> None:
     """Say what a file or folder of your own holds, what is left out and why, and which chapter can use it.
 
-    Every image is decoded; a chapter is named only if its own loader has read what it needs. If nothing can
-    be used, the status is 1.
+    Every image is decoded; a chapter is named only if its own loader has read what it needs. The status is 1 if
+    nothing can be used, and 2 if nothing is there.
 
     \b
     noisebook data check LDCT-and-Projection-data
@@ -259,8 +268,15 @@ def data_check(
     from noisebook import survey
 
     with refusals():
-        if not survey.survey(path, typer.echo):
-            raise SystemExit(1)
+        if not path.exists():
+            raise error(str(path), "a file or folder", "nothing there", "Check the path.")
+        try:
+            usable = survey.survey(path, typer.echo)
+        except ValueError as refused:
+            typer.echo(f"noisebook: {refused}", err=True)
+            usable = False
+    if not usable:
+        raise SystemExit(1)
 
 
 def _paper(chapter: str, attribute: str) -> Any:

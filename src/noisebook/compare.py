@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from noisebook import _numbers, _registry, datasets, embedded, metrics
-from noisebook._checks import check_one_of, check_positive, error
+from noisebook._checks import check_one_of, check_positive, check_range, error
+from noisebook._parameters import check_opening
 from noisebook.claims import Claim
 from noisebook.jacobian import Covariance, Jacobian, diagonal, noise_map, white
 from noisebook.papers import cyclegan, gap, linearized, regularity, xray
@@ -133,15 +134,33 @@ def subjects(seed: int = 0, only: Sequence[str] = ()) -> dict[str, list[Subject]
         only: Registry ids; all if empty.
 
     Raises:
-        ValueError: If the seed is negative, or an id of no network that is compared; the nearest one is named.
+        ValueError: If the seed is negative or so high that an image would not be held out, or an id is that of no
+            network that is compared.
     """
-    if seed < 0:
-        raise error("seed", "a whole number from 0 on", seed)
+    known = _chosen(seed, only)
+    numbers = range(IMAGES * seed, IMAGES * (seed + 1))
+    return {name: [MAKERS[name](name, k) for k in numbers] for name in known}
+
+
+def checked(out: str, networks: list[str], realisations: int, probes: int, seed: int) -> tuple[str, str]:
+    """Refuse parameters of the notebook that it would stumble over; the names of its data and weights, for its stamp.
+
+    Raises:
+        ValueError: One is wrong.
+    """
+    check_opening(checked, "compare", locals())
+    check_range("realisations", realisations, 4)
+    check_range("probes", probes, 1)
+    return "three images of each domain (simulated)", ", ".join(_chosen(seed, networks))
+
+
+def _chosen(seed: int, only: Sequence[str]) -> list[str]:
+    """The networks that are compared, in the order of `MAKERS`, or an error as of `subjects`."""
+    check_range("seed", seed, 0, min(gap.FIRST_TRAINING_SEED, regularity.ROWS - regularity.TRAIN) // IMAGES - 1)
     known = [name for name in MAKERS if name in _registry.entries()]
     for name in only:
         check_one_of("networks", name, known)
-    numbers = range(IMAGES * seed, IMAGES * (seed + 1))
-    return {name: [MAKERS[name](name, k) for k in numbers] for name in known if not only or name in only}
+    return [name for name in known if not only or name in only]
 
 
 def _edge(number: int) -> tuple[np.ndarray, int, int]:
@@ -254,8 +273,7 @@ def measure(images: Sequence[Subject], *, realisations: int = 16, probes: int = 
     """
     if not images:
         raise error("images", "at least one", "none")
-    if realisations < 4:
-        raise error("realisations", "at least 4", realisations)
+    check_range("realisations", realisations, 4)
     check_positive("probes", probes)
     found = [_measure(one, realisations, probes, 1000 * seed + k) for k, one in enumerate(images)]
     together: dict[str, Any] = {name: np.stack([one[name] for one in found], -1) for name in ("psnr", "ssim", "rmse")}

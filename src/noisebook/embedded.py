@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from noisebook import _paths, ct, dicom, photons
-from noisebook._checks import check_one_of, check_positive, error
+from noisebook._checks import check_one_of, check_positive, error, writes
 from noisebook.phantoms import Thorax
 
 VERSION = 2
@@ -152,7 +152,7 @@ def embedded_ct(recipe: CtRecipe = TEST, *, progress: bool = True) -> Path:
         The folder that holds ``LDCT-and-Projection-data``, under the cache.
 
     Raises:
-        OSError: If the cache cannot be written.
+        ValueError: If the cache cannot be written.
     """
 
     def write(work: Path) -> None:
@@ -165,13 +165,18 @@ def embedded_ct(recipe: CtRecipe = TEST, *, progress: bool = True) -> Path:
 def _make(name: str, record: dict[str, object], write: Callable[[Path], None]) -> Path:
     """The folder of that name in the cache, filled by ``write`` and renamed when whole, if it is not there yet."""
     final = _paths.cache() / "data" / name
-    if final.is_dir():
-        return final
+    with writes(_paths.cache(), _paths.CACHE_REMEDY):
+        if not final.is_dir():
+            _fill(final, record, write)
+    return final
+
+
+def _fill(final: Path, record: dict[str, object], write: Callable[[Path], None]) -> None:
     final.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=final.parent))
+    work = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
     try:
         write(work)
-        (work / "recipe.json").write_text(json.dumps(record, indent=1) + "\n")
+        (work / "recipe.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         os.chmod(work, 0o755)
         try:
             work.rename(final)
@@ -180,7 +185,6 @@ def _make(name: str, record: dict[str, object], write: Callable[[Path], None]) -
                 raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return final
 
 
 def _bar(patients: Iterable[int], what: str, progress: bool) -> Iterable[int]:
@@ -313,7 +317,7 @@ def embedded_xray(recipe: XrayRecipe = XRAY_TEST, *, progress: bool = True) -> P
         The folder that holds ``chest_xray``, under the cache.
 
     Raises:
-        OSError: If the cache cannot be written.
+        ValueError: If the cache cannot be written.
     """
     parts = {patient: part for part in ("train", "val", "test") for patient in getattr(recipe, part)}
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from noisebook import datasets, dicom
+from noisebook._paths import files_below, folders_below
 from noisebook.papers import cyclegan
 from noisebook.papers.linearized.data import grid_of, probe_pixel
 
@@ -177,8 +178,8 @@ def _mu(path: Path, tell: Tell) -> bool:
 
 def _holds_radiographs(path: Path) -> bool:
     """Whether there are folders ``{train,test,val}/{NORMAL,PNEUMONIA}`` at or below a path."""
-    folders = [path, *(folder for folder in path.rglob("*") if folder.is_dir())] if path.is_dir() else []
-    return any(f.name in datasets.XRAY_CLASSES and f.resolve().parent.name in datasets.XRAY_PARTS for f in folders)
+    folders = folders_below(path.absolute()) if path.is_dir() else []
+    return any(f.name in datasets.XRAY_CLASSES and f.parent.name in datasets.XRAY_PARTS for f in folders)
 
 
 def _radiographs(path: Path, tell: Tell) -> bool:
@@ -189,7 +190,7 @@ def _radiographs(path: Path, tell: Tell) -> bool:
         counts = Counter(file.label for file in files if file.part == part)
         if counts:
             tell(f"    {part}: {', '.join(f'{counts[label]:,} {label}' for label in datasets.XRAY_CLASSES)}")
-    if copies := sum(1 for _ in path.rglob("*.jp*g")) - len(files):
+    if copies := sum(map(datasets.is_picture, files_below(path))) - len(files):
         tell(f"    {copies:,} more files are copies or hidden, or lie elsewhere: left out")
     places: dict[str, set[str]] = {}
     for file in files:

@@ -6,7 +6,7 @@ are pinned in ``checksums.json`` beside the files, and any other bytes are refus
 changes the cache. Nothing here opens a file's contents; ``weights`` does.
 """
 
-from ._cache import check, clean, fetch, fetchable, folder, place, verified
+from ._cache import check, clean, fetch, fetchable, folder, place, present, verified
 from ._zenodo import digest
 
-__all__ = ["check", "clean", "digest", "fetch", "fetchable", "folder", "place", "verified"]
+__all__ = ["check", "clean", "digest", "fetch", "fetchable", "folder", "place", "present", "verified"]

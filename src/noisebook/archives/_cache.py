@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from noisebook import _paths, _registry
-from noisebook._checks import check_one_of, error
+from noisebook._checks import check_one_of, error, writes
 from noisebook._registry import External
 
 from . import _zenodo
@@ -63,6 +63,16 @@ def place(id: str, data: Path | None = None) -> Path:
     return _place(_find(id, data))
 
 
+def present(id: str, data: Path | None = None) -> bool:
+    """Whether a file has been fetched; arguments as for `place`.
+
+    Raises:
+        ValueError: As `place` does, or the cache cannot be read.
+    """
+    with writes(folder(), _paths.CACHE_REMEDY):
+        return place(id, data).is_file()
+
+
 def fetch(
     id: str,
     *,
@@ -96,16 +106,12 @@ def fetch(
     if retries < 0 or not pause_s >= 0:
         raise error("retries and pause", "numbers of at least zero", f"{retries} and {pause_s}")
     final = _place(entry)
-    try:
-        with _only_process(tell):
-            if final.is_file() and (known := _known(entry)).sha256:
-                if not (wrong := _differences(final, known)):
-                    return final
-                tell(f"{final}: {wrong}; fetched again")
-            return _bring(entry, final, Effort(retries, pause_s, progress), tell)
-    except OSError as problem:
-        remedy = "Make room, or name another folder in NOISEBOOK_CACHE."
-        raise error(str(folder()), "a folder that can be written, with room", problem, remedy) from None
+    with writes(folder(), _paths.CACHE_REMEDY), _only_process(tell):
+        if final.is_file() and (known := _known(entry)).sha256:
+            if not (wrong := _differences(final, known)):
+                return final
+            tell(f"{final}: {wrong}; fetched again")
+        return _bring(entry, final, Effort(retries, pause_s, progress), tell)
 
 
 def verified(id: str, data: Path | None = None) -> tuple[Path, str]:
@@ -119,11 +125,12 @@ def verified(id: str, data: Path | None = None) -> tuple[Path, str]:
         ValueError: Unknown id; not fetched; no checksum known; or another size or checksum.
     """
     entry = _find(id, data)
-    path, known = _place(entry), _known(entry)
-    remedy = f"Run: noisebook weights fetch {id}"
-    if path.is_file() and known.sha256 is None:
-        raise error(str(path), f"a sha256 in the registry or in {PINS}", "none", remedy)
-    check(path, known.size, known.sha256 or "", remedy)
+    path, remedy = _place(entry), f"Run: noisebook weights fetch {id}"
+    with writes(folder(), _paths.CACHE_REMEDY):
+        known = _known(entry)
+        if path.is_file() and known.sha256 is None:
+            raise error(str(path), f"a sha256 in the registry or in {PINS}", "none", remedy)
+        check(path, known.size, known.sha256 or "", remedy)
     return path, known.sha256 or ""
 
 
@@ -161,17 +168,15 @@ def clean(ids: list[str], data: Path | None = None) -> list[Path]:
         ValueError: Unknown id, or the cache cannot be written.
     """
     files = [place(id, data) for id in ids]
-    removed = [file for file in files if file.is_file()]
-    if not folder().is_dir():
-        return []
-    try:
+    with writes(folder(), _paths.CACHE_REMEDY):
+        removed = [file for file in files if file.is_file()]
+        if not folder().is_dir():
+            return []
         with _only_process(lambda line: None):
             for file in removed:
                 file.unlink(missing_ok=True)
                 if not any(file.parent.iterdir()):
                     file.parent.rmdir()
-    except OSError as problem:
-        raise error(str(folder()), "a folder that can be written", problem) from None
     return removed
 
 

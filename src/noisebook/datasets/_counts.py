@@ -8,27 +8,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tifffile
 
 from noisebook._checks import check_one_of, error
 
+from ._tiff import read_tiff
+
 COUNT_SUFFIXES = (".tif", ".tiff", ".npy", ".npz")
+_PLANES, _TILE = 32, 7
+"""Planes in which noise is measured, and pixels a side of the tiles."""
 
 
 def read_counts(path: str | Path, name: str = "") -> np.ndarray:
     """Read an image or a stack of photon counts, as it is stored: no scaling, no check that they are counts.
 
     Args:
-        path: A ``.tif`` or ``.tiff`` file (ImageJ's or plain, one page or a stack), ``.npy``, or ``.npz``.
-        name: Of the array in an ``.npz`` that holds several.
+        path: A ``.tif`` or ``.tiff`` file (OME, ImageJ's or plain, one page or a stack), ``.npy``, or ``.npz``.
+        name: Of the array in an ``.npz`` that holds several. What to take of a TIFF that holds more than one image or
+            stack in depth: ``series=1`` for the second series; of the axis of time, channels or samples an index,
+            ``sum``, or ``Z`` to take it for depth, such as ``C=0,T=sum``.
 
     Returns:
-        The array, in the file's own type; axes of length 1 that a writer added in front are dropped. Colours, where a
-        file has them, stay the last axis.
+        (Y, X) or (Z, Y, X), or what a NumPy file holds, in the file's own type; axes of length 1 that a writer added in
+        front are dropped.
 
     Raises:
-        ValueError: The file is missing, of another kind or damaged, an ``.npz`` holds several arrays and none is named,
-            or the array is no image: below two axes, empty, or of anything but numbers.
+        ValueError: The file is missing, of another kind or damaged, or another file that belongs to it is missing; it
+            holds several arrays, series, frames or channels and none is named; or the array is no image: below two
+            axes, empty, or of anything but numbers.
 
     Source: the layout of the gap chapter's data (doi 10.6084/m9.figshare.23675334) and of common microscopes.
     """
@@ -38,7 +44,7 @@ def read_counts(path: str | Path, name: str = "") -> np.ndarray:
         raise error(str(path), "a file of photon counts", "nothing there", "Check the path.")
     try:
         array = _read_array(path, name)
-    except (OSError, EOFError, zipfile.BadZipFile, tifffile.TiffFileError) as damage:
+    except (OSError, EOFError, zipfile.BadZipFile) as damage:
         raise error(str(path), f"a whole {path.suffix} file", f"{type(damage).__name__}: {damage}") from None
     while array.ndim > 2 and array.shape[0] == 1:
         array = array[0]
@@ -49,7 +55,7 @@ def read_counts(path: str | Path, name: str = "") -> np.ndarray:
 
 def _read_array(path: Path, name: str) -> np.ndarray:
     if path.suffix.lower() not in (".npy", ".npz"):
-        return np.asarray(tifffile.imread(path))
+        return read_tiff(path, name)
     with path.open("rb") as file:
         try:
             found = np.load(file, allow_pickle=False)
@@ -58,7 +64,8 @@ def _read_array(path: Path, name: str) -> np.ndarray:
         if isinstance(found, np.ndarray):
             return found
         if not name and len(found.files) != 1:
-            raise error(str(path), "a name, as there are several arrays", "none", f"Known: {', '.join(found.files)}.")
+            got = f"{len(found.files)}: {', '.join(found.files)}"
+            raise error(str(path), "one array", got, "Name it in Python, or save it alone, as .npy.")
         if name:
             check_one_of(f"array in {path}", name, found.files)
         return np.asarray(found[name or found.files[0]])
@@ -69,73 +76,174 @@ class CountReport:
     """What an array looks like, seen as photon counts.
 
     Attributes:
-        whole: Whether every value is a whole number from 0 on.
-        problem: The first value that is not, and where; empty if there is none.
+        problem: Why it is no array of photon counts; empty if it can be one.
         mean: Photons per pixel.
-        variance_to_mean: Of neighbouring pixels: half the mean squared difference of pixels next to each other along
-            the last axis, over the mean. Poisson noise alone gives 1, structure adds to it; smoothed or interpolated
-            images have less. NaN without a photon.
-        largest: The largest value.
-        saturated: Share of the pixels that have it.
-        verdict: In words.
+        variance_to_mean: Of neighbouring pixels, or of neighbouring planes where these are more alike. Poisson noise
+            alone gives 1, fine structure adds to it; smoothed or interpolated images have less. NaN without a photon.
+        gain: Slope of the line of variance over mean; photons give about 1. NaN without a photon.
+        offset: Where that line meets 0; photons give about 0. An image of one brightness cannot tell both: gain 1, or
+            offset 0, is taken for granted.
     """
 
-    whole: bool
     problem: str
     mean: float
     variance_to_mean: float
-    largest: float
-    saturated: float
-    verdict: str
+    gain: float
+    offset: float
 
     @property
     def counts(self) -> bool:
         """Whether the array can be photon counts."""
-        return self.verdict.startswith("looks like")
+        return not self.problem
+
+    @property
+    def verdict(self) -> str:
+        """The report in words."""
+        ratio = f"variance to mean {self.variance_to_mean:.2g} (Poisson noise alone: 1)"
+        return self.problem or f"looks like photon counts: whole numbers, {ratio}"
 
 
 def count_report(array: np.ndarray) -> CountReport:
     """Tell whether an array looks like photon counts: whole numbers, as noisy as Poisson's law has them.
 
-    Gain, offset, smoothing and clipping all break the law that the gap chapter rests on; each has its own verdict.
+    Gain, offset, smoothing and clipping all break the law that the gap chapter rests on. Counts are never refused for
+    their structure, which only adds to the variance of neighbours, so a gain is not seen where structure outweighs the
+    noise everywhere, nor in an image of less than about 45 x 45 pixels. In an image of one brightness gain and offset
+    may balance each other; read noise of variance s^2 looks like an offset lower by s^2 / gain; brightness that differs
+    at random from pixel to pixel looks like a gain, unless repeats are given as a stack.
 
     Args:
-        array: (..., Y, X), numbers, as from `read_counts`.
+        array: (..., Y, X), numbers, as from `read_counts`. Of a stack of more than 32 planes, noise is measured in the
+            middle ones.
 
     Raises:
-        ValueError: If there are no two axes of at least one and two pixels.
+        ValueError: If there are no two axes of at least three pixels.
+
+    Source: the line of variance over mean of one image, after Heintzmann et al., arXiv 1611.05654.
     """
-    if array.ndim < 2 or not array.size or array.shape[-1] < 2:
-        raise error("array", "an image of at least 1 x 2 pixels", f"shape {array.shape}")
-    values = array.astype(np.float64)
+    if array.ndim < 2 or min(array.shape[-2:]) < 3 or not array.size:
+        raise error("array", "an image of at least 3 x 3 pixels", f"shape {array.shape}")
     with np.errstate(invalid="ignore"):
-        bad = ~np.isfinite(values) | (values < 0) | (values != np.round(values))
-    problem = ""
+        bad = ~np.isfinite(array) | (array < 0) | (array != np.round(array))
     if bad.any():
         place = tuple(int(axis[0]) for axis in np.nonzero(bad))
-        problem = f"{int(bad.sum())} values are no counts, the first {values[place]:g} at index {place}"
-    mean, largest = float(values.mean()), float(values.max())
-    noise = float(np.square(np.diff(values)).mean()) / 2
-    ratio = noise / mean if mean > 0 else math.nan
-    saturated = float((values == largest).mean()) if largest > 0 else 0.0
-    return CountReport(
-        not problem, problem, mean, ratio, largest, saturated, _verdict(values, problem, ratio, saturated)
-    )
+        problem = f"{int(bad.sum())} values are no counts, the first {array[place]:g} at index {place}"
+        return CountReport(f"no photon counts: {problem}", float(array.mean()), math.nan, math.nan, math.nan)
+    if not array.any():
+        return CountReport("no photon at all", 0.0, math.nan, math.nan, math.nan)
+    planes = array.reshape(-1, *array.shape[-2:])
+    first = max(0, len(planes) // 2 - _PLANES // 2)
+    return _noise_report(array, planes[first : first + _PLANES].astype(np.float64))
 
 
-def _verdict(values: np.ndarray, problem: str, ratio: float, saturated: float) -> str:
+def _noise_report(array: np.ndarray, planes: np.ndarray) -> CountReport:
+    """The report on whole numbers, by the noise of some of their planes."""
+    mean, noise, apart = _tiles(planes)
+    if not len(mean):  # the only photons lie at the border
+        return CountReport("", float(array.mean()), math.nan, math.nan, math.nan)
+    values, number = np.unique(planes, return_counts=True)
+    ratio, (gain, offset) = float(noise.sum() / mean.sum()), _line(mean, noise)
+    if holes := _has_holes(values, number.astype(np.float64)):
+        steps = np.diff(values)
+        slope, gain = gain, float(steps[steps < 2 * np.median(steps)].mean())
+        if abs(slope / gain - 1) > 0.2:  # structure, or one brightness: the line says nothing
+            offset = float(np.clip(mean.mean() - noise.mean() / gain, 0, values[0]))
+    elif ratio < 0.7 and offset == 0:  # one brightness
+        gain, offset = 1.0, float(mean.mean() - noise.mean())
+    problem = "the values leave gaps as no sum of Poisson laws does" if holes else _unlike(mean, noise, apart)
     if problem:
-        return f"no photon counts: {problem}"
-    if math.isnan(ratio):
-        return "no photon at all"
-    used = np.unique(values)
-    if len(used) > 1 and (gain := np.gcd.reduce(used.astype(np.int64))) > 1:
-        return f"no photon counts as they are: all values are multiples of {gain}; divide by this gain"
-    if values.min() > 0 and ratio < 0.5:
-        return f"no photon counts as they are: nothing below {values.min():g} and too little noise; subtract the offset"
-    if ratio < 0.5:
-        return f"hardly photon counts: variance to mean {ratio:.2g}, far below Poisson's 1; smoothed or rescaled?"
-    below = float((values == values.max() - 1).mean())  # of a clipped tail, more lies at the end than just before it
-    if values.max() > 1 and saturated > max(0.01, below / 2):
-        return f"saturated: {saturated:.1%} of the pixels have the largest value {values.max():g}"
-    return f"looks like photon counts: whole numbers, variance to mean {ratio:.2g} (Poisson noise alone: 1)"
+        found = f"found gain {gain:.3g}, offset {offset:.3g} and variance to mean {ratio:.2g}"
+        remedy = f"convert to (x - {offset:.3g}) / {gain:.3g}, rounded, if the camera's data sheet agrees"
+        problem = f"no photon counts: {problem}; {found}; {remedy}"
+    return CountReport(problem or _saturation(array), float(array.mean()), ratio, gain, offset)
+
+
+def _tiles(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each tile of 7 x 7 pixels with a photon: the mean, the noise's variance, and that of pixels two apart.
+
+    Noise is measured by differences of differences, along the two of the three axes that give least: structure adds.
+    """
+    rows, columns = (n - 2 for n in planes.shape[1:])
+    side = min(_TILE, rows, columns)
+
+    def tiled(values: np.ndarray) -> np.ndarray:
+        cut = values[:, : rows // side * side, : columns // side * side]
+        averages: np.ndarray = cut.reshape(len(cut), rows // side, side, columns // side, side).mean((2, 4))
+        return averages.ravel()
+
+    pairs = (planes[:, 1:] + planes[:, :-1]) / 2
+    mean = tiled((pairs[..., 1:] + pairs[..., :-1]) / 2)
+    mixed = [tiled(np.diff(np.diff(planes, axis=1), axis=2) ** 2 / 4)]
+    inner = slice(1, -1)
+    apart = (planes[:, 2:, inner] - planes[:, :-2, inner]) ** 2 + (planes[:, inner, 2:] - planes[:, inner, :-2]) ** 2
+    far = [tiled(apart / 4)]
+    if len(planes) > 2:
+        steps = np.diff(planes, axis=0, append=planes[-2:-1])
+        mixed += [tiled(np.diff(steps, axis=axis) ** 2 / 4) for axis in (1, 2)]
+        far.append(tiled((planes - np.roll(planes, 2, 0))[:, inner, inner] ** 2 / 2))
+    lit = mean > 0
+    return mean[lit], min(mixed, key=np.sum)[lit], min(far, key=np.sum)[lit]
+
+
+def _line(mean: np.ndarray, noise: np.ndarray) -> tuple[float, float]:
+    """Gain and offset of noise = gain (mean - offset) over tiles, without those that structure lifts far above it.
+
+    Where the tiles' means differ by no more than noise makes them, the offset is taken for 0.
+    """
+    ratio = float(noise.sum() / mean.sum())
+    gain, offset = ratio, 0.0
+    kept = np.ones(len(mean), bool)
+    while mean[kept].var() > 2 * noise[kept].mean() / _TILE**2 and kept.sum() > 8:
+        slope, start = np.polyfit(mean[kept], noise[kept], 1, w=1 / (mean[kept] + mean.mean() / 4))
+        if slope <= 0:
+            break
+        gain, offset = float(slope), float(-start / slope)
+        within = kept & (noise < 2 * np.maximum(slope * mean + start, ratio * mean.min()))
+        if (within == kept).all():
+            break
+        kept = within
+    return gain, offset
+
+
+def _has_holes(values: np.ndarray, number: np.ndarray) -> bool:
+    """Whether neighbouring values are rarer than equal ones, as a gain of 1.5 or more leaves them.
+
+    Of any mixture a of Poisson laws, log(k! a_k) is convex: a_(k-1) a_(k+1) >= a_k^2 k / (k + 1) for k > 0, hence
+    a_(k-1) + a_(k+1) >= 1.41 a_k.
+    """
+    equal = (number * (number - 1))[values > 0].sum()
+    near = 2 * (number[1:] * number[:-1])[np.diff(values) == 1].sum()
+    return bool(equal > 100 and near < equal / 2)
+
+
+def _unlike(mean: np.ndarray, noise: np.ndarray, apart: np.ndarray) -> str:
+    """Why the noise of tiles is not that of photons, by more than four standard errors; empty if it can be."""
+
+    def low(tiles: np.ndarray, limit: float) -> bool:
+        error = math.sqrt(0.1 / tiles.sum() + 0.5 / (mean[tiles].sum() * _TILE**2))
+        return bool(noise[tiles].sum() / mean[tiles].sum() < limit - 4 * error)
+
+    if low(mean > 0, 0.7):
+        return "too little noise, so there is an offset, or it was smoothed"
+    if low(mean <= np.quantile(mean, 0.1), 0.75):  # the detector's dead time thins bright places, an offset dim ones
+        return "too little noise where it is dim, so there is an offset"
+    quiet = (noise + apart) / mean
+
+    def least(tiles: np.ndarray) -> float:
+        """Of the ratio of variance to mean without structure, which differs more two pixels apart than noise does."""
+        total, structure = noise[tiles].sum(), abs(apart[tiles].sum() - noise[tiles].sum())
+        return float((total - structure) / mean[tiles].sum())
+
+    ratio = min(least(mean > 0), least(quiet <= np.quantile(quiet, 0.25)))
+    if len(mean) >= 36 and ratio > 1.5 + 4 / math.sqrt(len(mean)) and (noise <= 1.2 * mean).mean() < 0.1:
+        return "too much noise, also where there is no structure, so there is a gain"
+    return ""
+
+
+def _saturation(array: np.ndarray) -> str:
+    """Whether many pixels have the largest value, where Poisson's law (see `_has_holes`) has 20 or more above it."""
+    largest = float(array.max())
+    at, below = int((array == largest).sum()), int((array == largest - 1).sum())
+    if largest > 1 and at >= max(10, 0.01 * array.size) and at**2 * largest / (largest + 1) > 20 * max(below, 1):
+        return f"saturated: {at / array.size:.1%} of the pixels have the largest value {largest:g}"
+    return ""

@@ -19,6 +19,7 @@ import numpy as np
 
 from noisebook import dicom
 from noisebook._checks import check_one_of, error, nearest
+from noisebook._paths import folders_below
 
 ARCHIVE = "LDCT-and-Projection-data"
 TEST_PATIENTS = 5
@@ -171,7 +172,7 @@ def _base(root: str | Path) -> Path:
 def _files(base: Path, places: list[Path], kind: str) -> list[Path]:
     """The files of the one series of that kind in a patient's folders, by SeriesDescription, else by their path."""
     # The archive holds one series a folder, beside tens of thousands of projections: open only folders that can match.
-    inner = [f for place in places for f in (place, *sorted(place.rglob("*"))) if f.is_dir()]
+    inner = [folder for place in places for folder in folders_below(place)]
     named = [f for f in inner if SERIES[kind].search(_below(base, f))]
     named = [f for f in named if not set(f.parents) & set(named)]
     series = [entry for place in named or places for entry in _scan(place)]

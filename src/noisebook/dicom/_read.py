@@ -14,6 +14,7 @@ import numpy as np
 import pydicom
 
 from noisebook._checks import error
+from noisebook._paths import files_below
 
 from ._header import Header, checked, has_magic, read
 from ._pixels import images
@@ -192,7 +193,7 @@ def _gather(folder: str | Path) -> tuple[list[list[Header]], dict[str, int], lis
     if not folder.is_dir():
         got = "a file" if folder.exists() else "nothing there"
         raise error(str(folder), "a folder", got, "Check the path; read one file with read_slice.")
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    files = files_below(folder)
     groups: dict[object, list[Header]] = {}
     skipped: Counter[str] = Counter()
     damaged = []

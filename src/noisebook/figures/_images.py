@@ -60,7 +60,10 @@ class Panel:
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    with matplotlib.rc_context(_STYLE):
+    """The book's style on matplotlib's own defaults, whatever the user's matplotlibrc says."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
         yield
 
 

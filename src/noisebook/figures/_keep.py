@@ -83,7 +83,8 @@ def keep_parts(samples: Sequence[Sample], out: str | Path, chapter: str, name: s
             stem = folder / f"{number}-{re.sub(r'[^0-9a-zA-Z.]+', '-', title).strip('-')}"
             grey = np.clip((image - low) / ((high - low) or 1.0), 0, 1)
             unsigned: dict[str, Any] = {"Software": None}
-            matplotlib.image.imsave(f"{stem}.png", grey, cmap="gray", vmin=0, vmax=1, metadata=unsigned)
+            with style():
+                matplotlib.image.imsave(f"{stem}.png", grey, cmap="gray", vmin=0, vmax=1, metadata=unsigned)
             places, values = sample.cut(image)
             _write_table(Path(f"{stem}.csv"), {"x": places, "value": values})
 
@@ -117,7 +118,7 @@ def write_numbers(path: Path, numbers: dict[str, np.ndarray]) -> str:
 
 
 def _write_table(path: Path, columns: dict[str, np.ndarray]) -> None:
-    with path.open("w", newline="") as stream:
+    with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(zip(*(v.tolist() for v in columns.values()), strict=True))

@@ -6,6 +6,7 @@ J.-Y. Zhu et al., ICCV 2017, doi 10.1109/ICCV.2017.244; E. Kang et al., Medical 
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,8 +99,8 @@ def check_hu(name: str, hu: np.ndarray) -> None:
         raise error(name, f"square slices from {SMALLEST} x {SMALLEST} pixels on", f"{hu.shape[1]} x {hu.shape[2]}")
     check_finite(name, hu)
     if np.abs(hu).max() < HU_FROM:
-        got = f"{hu.min():.3g} to {hu.max():.3g}"
-        raise error(name, "HU", got, "This looks like mu: convert it with cyclegan.data.from_mu.")
+        remedy = "This looks like mu: convert it with cyclegan.data.from_mu."
+        raise error(name, "HU", f"{hu.min():.3g} to {hu.max():.3g}", remedy)
     empty = np.flatnonzero(hu.max((1, 2)) < BODY_HU)
     if len(empty):
         got = f"all air in {len(empty)} slices, the first number {empty[0]}"
@@ -173,13 +174,25 @@ def read_mu(root: str | Path, part: str, *, unit: str = "1/mm") -> Scans:
     Raises:
         ValueError: A folder is missing or empty, the doses have other numbers, a name is no number, or a file no array.
     """
+    files = _mu_files(root, part)
+    quarter, full = (np.stack([from_mu(_array(some[k]), unit) for k in sorted(some)]) for some in files)
+    return Scans(_above_air(quarter), _above_air(full))
+
+
+def check_mu(root: str | Path, part: str) -> None:
+    """Raise where `read_mu` would, from the names of all files and the content of the first pair."""
+    quarter, full = (from_mu(_array(some[min(some)]))[None] for some in _mu_files(root, part))
+    Scans(_above_air(quarter), _above_air(full))
+
+
+def _mu_files(root: str | Path, part: str) -> list[dict[int, Path]]:
+    """The files of both doses by number."""
     check_one_of("part", part, PARTS)
     files = [_numbered(Path(root) / part / dose) for dose in DOSES]
     lonely = sorted(files[0].keys() ^ files[1].keys())
     if lonely:
         raise error(str(Path(root) / part), "each N.npy at both doses", f"{len(lonely)} at one only, as {lonely[0]}")
-    quarter, full = (np.stack([from_mu(_array(some[k]), unit) for k in sorted(some)]) for some in files)
-    return Scans(_above_air(quarter), _above_air(full))
+    return files
 
 
 def _above_air(hu: np.ndarray) -> np.ndarray:
@@ -301,6 +314,27 @@ def training_split(data_root: str = "", prefix: str = "", unit: str = "1/mm") ->
         check_apart(training, {"test": read_mu(data_root, "test", unit=unit)})
         return Split(training, {})
     return _split(data_root, datasets.ct_patients(data_root, prefix)[: -datasets.TEST_PATIENTS], {})
+
+
+def check_source(data_root: str, prefix: str, train: bool) -> None:
+    """Raise where `measured_scans`, or `training_split` too, would, from the last patient or the first file of mu.
+
+    Raises:
+        ValueError: There are no such data, too few patients, or a prefix for simulated ones.
+    """
+    if data_root and holds_mu(data_root):
+        for part in PARTS if train else ("test",):
+            check_mu(data_root, part)
+    elif data_root:
+        patients = datasets.ct_patients(data_root, prefix)
+        if train and len(patients) <= datasets.TEST_PATIENTS + VALIDATION:
+            wanted = f"more than {datasets.TEST_PATIENTS} patients that test and {VALIDATION} that choose the epoch"
+            raise error("nets=train", wanted, len(patients), "Take a larger archive.")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # told where all patients are read
+            read_archive(data_root, patients[-1:])
+    elif prefix:
+        raise error("prefix", "none, for simulated patients", repr(prefix), "Set data_root too.")
 
 
 def _split(root: str | Path, patients: Sequence[str], others: Mapping[str, Scans]) -> Split:

@@ -7,7 +7,6 @@ arXiv 1612.07828; least squares: X. Mao et al., ICCV 2017, arXiv 1611.04076); E.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -18,13 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noisebook import embedded, figures, metrics, networks, weights
-from noisebook._checks import check_one_of, check_positive, error
+from noisebook._checks import check_one_of, check_positive, check_range, error
+from noisebook._parameters import check_opening
 
-from .data import PAIRINGS, VALIDATION, WINDOW_HU, Scans, Split, domains, embedded_split
-from .model import CRITICS, INIT, SCALE_HU, Discriminator, Generator, Nets, denoise, normalise
+from .data import PAIRINGS, VALIDATION, WINDOW_HU, Scans, Split, check_source, domains, embedded_split
+from .model import CRITICS, INIT, SCALE_HU, Discriminator, Generator, Nets, denoise, from_authors, normalise
 
-SCHEDULES = ("step", "linear")
-PRECISIONS = ("float32", "bfloat16")
 _LAYOUT: dict[str, Any] = {"memory_format": torch.channels_last}
 """Of networks in training: convolutions take half the time on a CPU."""
 
@@ -56,8 +54,8 @@ class Config:
     seed: int = 0  # ours
 
     def __post_init__(self) -> None:
-        words = {"pairing": PAIRINGS, "schedule": SCHEDULES, "precision": PRECISIONS, "critics": CRITICS}
-        for name, known in words.items():
+        words = {"pairing": PAIRINGS, "critics": CRITICS, "schedule": ("step", "linear")}
+        for name, known in (words | {"precision": ("float32", "bfloat16")}).items():
             check_one_of(name, getattr(self, name), known)
         for name in ("every", "batch", "epochs", "patch", "crops", "learning_rate", "looks"):
             check_positive(name, getattr(self, name))
@@ -215,7 +213,26 @@ def adversarial(judgement: Tensor, real: bool) -> Tensor:
     return (judgement - float(real)).square().mean()
 
 
-class Training:
+class _Validated:
+    """What both trainings share: a configuration, and the choice of an epoch."""
+
+    def __init__(self, config: Config, validation: Validation | None) -> None:
+        self.config, self.validation = config, validation or Validation({})
+
+    @property
+    def net(self) -> Nets:
+        """The generators of the chosen epoch."""
+        return weights.into(build(self.config), self.validation.best)
+
+    def autocast(self, images: Tensor) -> torch.autocast:
+        """The generators' convolutions in the configuration's precision.
+
+        Weights, losses and the discriminators stay float32: those cost little, and their judgements are close calls.
+        """
+        return torch.autocast(images.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
+
+
+class Training(_Validated):
     """Two generators, two discriminators and their alternating step, for `Networks.train`.
 
     The generators' loss is a sum over parts that share nothing but weights; each part runs backward by itself, so that
@@ -237,7 +254,7 @@ class Training:
     def __init__(self, config: Config, validation: Validation | None = None) -> None:
         if config.looks > 1 and not config.buffer:
             raise error("buffer", "at least 1 image, as the discriminators look more than once", config.buffer)
-        self.config = config
+        super().__init__(config, validation)
         nets = build(config, critics=True).to(**_LAYOUT)
         self.g_q2f, self.g_f2q, self.d_f, self.d_q = nets.children()
         self.generators = _adam(config, self.g_q2f, self.g_f2q)
@@ -246,12 +263,6 @@ class Training:
         constant = torch.optim.lr_scheduler.ConstantLR(self.critics, 1.0)
         self.critics_rate = _rate(config, self.critics) if config.schedule == "linear" else constant
         self.past_full, self.past_quarter = (ImageBuffer(config.buffer, 2 * config.seed + k) for k in (0, 1))
-        self.validation = validation or Validation({})
-
-    @property
-    def net(self) -> Nets:
-        """Both generators, of the chosen epoch."""
-        return weights.into(build(self.config), self.validation.best)
 
     def step(self, fabric: Any, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         """One step on (quarter dose, full dose), both (looks B, 1, Y, X) in HU, of different places and patients.
@@ -285,7 +296,7 @@ class Training:
         terms: dict[str, list[Tensor]] = {"adversarial": [], "cycle_hu": []}
         fakes = []
         for there, back, critic, start in ways:
-            with autocast(c, start):
+            with self.autocast(start):
                 fake = there(start)
                 around = self._apart(back(fake), start) if c.lambda_cycle else None
             fooled = adversarial(self._judge(critic, fake), True)
@@ -295,7 +306,7 @@ class Training:
             fakes.append(fake.detach())
         for name, there, same in (("full", self.g_q2f, full), ("quarter", self.g_f2q, quarter)):
             if c.lambda_identity:
-                with autocast(c, same):
+                with self.autocast(same):
                     change = self._apart(there(same), same)
                 fabric.backward(c.lambda_identity * change)
                 terms[f"identity_{name}_hu"] = [change.detach()]
@@ -337,7 +348,7 @@ class Training:
         self.critics_rate.step()
 
 
-class PairedTraining:
+class PairedTraining(_Validated):
     """The denoiser alone, trained on pairs by L1: the paired baselines.
 
     Args:
@@ -348,21 +359,15 @@ class PairedTraining:
     parts: tuple[str, ...] = ("g_q2f", "generators", "rate", "validation")
 
     def __init__(self, config: Config, validation: Validation | None = None) -> None:
-        self.config = config
+        super().__init__(config, validation)
         self.g_q2f: nn.Module = build(config).q2f.to(**_LAYOUT)
         self.generators = _adam(config, self.g_q2f)
         self.rate = _rate(config, self.generators)
-        self.validation = validation or Validation({})
-
-    @property
-    def net(self) -> Nets:
-        """The denoiser of the chosen epoch."""
-        return weights.into(build(self.config), self.validation.best)
 
     def step(self, fabric: Any, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
         """One step on (quarter dose, full dose), both (B, 1, Y, X) in HU; logs ``l1_hu``."""
         quarter, full = (normalise(images, self.config.scale_hu) for images in batch)
-        with autocast(self.config, quarter):
+        with self.autocast(quarter):
             loss = F.l1_loss(self.g_q2f(quarter), full)
         self.generators.zero_grad()
         fabric.backward(loss)
@@ -381,15 +386,6 @@ def _rate(config: Config, optimizer: torch.optim.Optimizer) -> torch.optim.lr_sc
         return torch.optim.lr_scheduler.StepLR(optimizer, 5, 0.95)
     falling = config.epochs - config.epochs // 2
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: min(1.0, (config.epochs - epoch) / falling))
-
-
-def autocast(config: Config, images: Tensor) -> AbstractContextManager[None]:
-    """The generators' convolutions in the configuration's precision.
-
-    Weights, losses and the discriminators stay float32: those cost little, and their judgements are close calls.
-    """
-    on = config.precision == "bfloat16"
-    return torch.autocast(images.device.type, torch.bfloat16, enabled=on)
 
 
 def _adam(config: Config, *nets: nn.Module) -> torch.optim.Optimizer:
@@ -472,8 +468,7 @@ def describe(config: Config) -> dict[str, str]:
     loss = f"LSGAN + {config.lambda_cycle:g} cycle + {config.lambda_identity:g} identity"
     if config.supervised:
         loss = f"L1 on {f'pairs misaligned by up to {config.shift} pixels' if config.shift else 'registered pairs'}"
-    looks = f"{config.looks} steps of the discriminators for one of the generators" if config.looks > 1 else ""
-    unnormalised = "discriminators without instance normalisation that see soft tissue alone"
+    critics = "discriminators without instance normalisation that see soft tissue alone"
     return {
         "architecture": f"{'one generator' if config.supervised else 'two generators'}, {config.width} channels (the "
         f"authors: {AUTHORS.width}), {config.blocks} residual blocks (the authors: {AUTHORS.blocks})",
@@ -481,8 +476,8 @@ def describe(config: Config) -> dict[str, str]:
         "optimiser": f"Adam, {config.learning_rate:g}, {config.schedule} decay",
         "crops": f"{config.crops} crops of {config.patch} x {config.patch} a slice and epoch",
         "batches": f"batches of {config.batch}",
-        "discriminators": unnormalised if config.critics == "windowed" and not config.supervised else "",
-        "looks": looks,
+        "discriminators": critics if config.critics == "windowed" and not config.supervised else "",
+        "looks": f"{config.looks} steps of the discriminators for one of the generators" * (config.looks > 1),
         "epoch": f"the best of {config.epochs} epochs on {VALIDATION} validation patients",
     }
 
@@ -520,11 +515,8 @@ NETWORKS = _Networks(
     data=training_data,
     outcome=outcome,
     unit=f"HU RMS over {VALIDATION} slices",
-    authors={
-        "cyclegan-small": AUTHORS,
-        "cyclegan-paired": replace(AUTHORS, pairing="registered"),
-        "cyclegan-shifted": replace(AUTHORS, pairing="registered", shift=SHIFTED.shift),
-    },
+    authors={"cyclegan-small": AUTHORS}
+    | {name: replace(AUTHORS, pairing="registered", shift=SHIPPED[name].shift) for name in list(SHIPPED)[1:]},
     others={
         f"weights-{cycle}-{identity}": replace(SMALL, lambda_cycle=float(cycle), lambda_identity=float(identity))
         for cycle, identity in ((0, 0), (10, 0), (100, 50))
@@ -532,3 +524,31 @@ NETWORKS = _Networks(
     | {"unrelated": replace(BASELINE, shift=512)},
 )
 """The networks of the chapter; of ``others`` the names give the weights of cycle and identity."""
+
+
+def checked(
+    out: str,
+    data_root: str,
+    prefix: str,
+    recipe: str,
+    nets: str,
+    checkpoint_path: str,
+    shown: int,
+    verify: bool,
+    seed: int,
+    device: str,
+) -> tuple[str, str]:
+    """Refuse parameters of the notebook that it would stumble over; the names of its data and weights, for its stamp.
+
+    Raises:
+        ValueError: One is wrong, or does not go with the others.
+    """
+    check_opening(checked, "cyclegan", locals())
+    check_one_of("nets", nets, ("embedded", "train"))
+    check_one_of("recipe", recipe, ("test", "smoke"))
+    check_range("shown", shown, 0)
+    if checkpoint_path:
+        from_authors(checkpoint_path, both=True)
+    check_source(data_root, prefix, nets == "train")
+    name = Path(data_root).resolve().name if data_root else f"{embedded.named(recipe).id} (simulated)"
+    return name, ", ".join(SHIPPED) if nets == "embedded" else f"{nets}: cyclegan"

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 import torch
-from torch import nn
 
 from noisebook import metrics
 from noisebook._checks import error
@@ -75,20 +75,17 @@ def losses(rows: Rows) -> list[Line]:
     lines = []
     for quantity, (title, balance) in titles.items():
         values = by_seed(rows, quantity, kind=UNPAIRED)
-        lines.append(_over_seeds(epochs, values, title))
-        lines.append(Line(epochs, np.full(len(epochs), balance), f"balance, {balance:g}"))
+        even = Line(epochs, np.full(len(epochs), balance), f"balance, {balance:g}")
+        lines += [_over_seeds(epochs, values, title), even]
     return lines
 
 
 def critics_alone(rows: Rows, every: int) -> list[Line]:
     """Losses of discriminators alone by step, mean and standard deviation over seeds; ``every`` step is a point."""
+    values = {name: by_seed(rows, "loss", kind=CRITICS.index(name)) for name in CRITICS}
+    steps = every * np.arange(1, values["authors"].shape[1] + 1)
     titles = {"authors": "the authors'", "windowed": "of the embedded nets"}
-    lines = []
-    for kind, name in enumerate(CRITICS):
-        values = by_seed(rows, "loss", kind=kind)
-        steps = every * np.arange(1, values.shape[1] + 1)
-        lines.append(_over_seeds(steps, values, titles[name]))
-    return lines
+    return [_over_seeds(steps, values[name], title) for name, title in titles.items()]
 
 
 def spectra(rows: Rows) -> list[Line]:
@@ -138,18 +135,14 @@ def around(nets: Nets, quarter: np.ndarray, full: np.ndarray) -> list[Panel]:
     """
     if nets.f2q is None:
         raise error("nets", "both generators", "a supervised net")
-    ways: dict[str, tuple[np.ndarray, tuple[nn.Module, ...]]] = {
-        "quarter dose, there and back": (quarter, (nets.q2f, nets.f2q)),
-        "full dose, back and there": (full, (nets.f2q, nets.q2f)),
-        "full dose, denoised": (full, (nets.q2f,)),
-        "quarter dose, made noisier": (quarter, (nets.f2q,)),
-    }
     panels = []
-    for title, (image, path) in ways.items():
-        out = image[None]
-        for net in path:
-            out = denoise(net, out)
-        change = out[0] - image
+    for title, image, *path in (
+        ("quarter dose, there and back", quarter, nets.q2f, nets.f2q),
+        ("full dose, back and there", full, nets.f2q, nets.q2f),
+        ("full dose, denoised", full, nets.q2f),
+        ("quarter dose, made noisier", quarter, nets.f2q),
+    ):
+        change = reduce(lambda out, net: denoise(net, out), path, image[None])[0] - image
         panels.append(Panel(change, f"{title}\nmean {np.abs(change).mean():.1f} HU", DIFFERENCE_HU, signed=True))
     return panels
 

@@ -9,7 +9,6 @@ The functions at the end, which ``claims.yaml`` names, take the results of the s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,21 +27,6 @@ UNPAIRED, PAIRED, MISALIGNED = 0, 1, 2
 Pair = tuple[np.ndarray, np.ndarray]
 Rows = Mapping[str, np.ndarray]
 Results = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Convention:
-    """A way to score a slice.
-
-    Attributes:
-        prepare: (image, reference), (Y, X) in HU, as they are compared.
-        psnr_range: Data range of the PSNR, in the unit of what is compared.
-        ssim_range: Data range of the SSIM.
-    """
-
-    prepare: Callable[[np.ndarray, np.ndarray], Pair]
-    psnr_range: float
-    ssim_range: float
 
 
 def own_maximum(image: np.ndarray, reference: np.ndarray) -> Pair:
@@ -72,14 +56,15 @@ _WIDTH = WINDOW_HU[1] - WINDOW_HU[0]
 AUTHORS_RULE = "own maximum, SSIM range 2 (authors)"
 PROPER_RULE = "own maximum, SSIM range 1"
 WINDOW_RULE = "window -160 to 240 HU, range 400"
-CONVENTIONS = {
-    AUTHORS_RULE: Convention(own_maximum, 1.0, 2.0),
-    PROPER_RULE: Convention(own_maximum, 1.0, 1.0),
-    WINDOW_RULE: Convention(windowed, _WIDTH, _WIDTH),
-    "not windowed, range 400 HU": Convention(unchanged, _WIDTH, _WIDTH),
-    "not windowed, range 4000 HU": Convention(unchanged, model.SCALE_HU, model.SCALE_HU),
+CONVENTIONS: dict[str, tuple[Callable[[np.ndarray, np.ndarray], Pair], float, float]] = {
+    AUTHORS_RULE: (own_maximum, 1.0, 2.0),
+    PROPER_RULE: (own_maximum, 1.0, 1.0),
+    WINDOW_RULE: (windowed, _WIDTH, _WIDTH),
+    "not windowed, range 400 HU": (unchanged, _WIDTH, _WIDTH),
+    "not windowed, range 4000 HU": (unchanged, model.SCALE_HU, model.SCALE_HU),
 }
-"""Every convention by the name that tables show. The first two differ in the range of the SSIM alone."""
+"""Ways to score a slice by the names that tables show: what makes of image and reference, (Y, X) in HU, what is
+compared; the data range of the PSNR, in its unit; that of the SSIM. The first two differ in the last alone."""
 _RULES = list(CONVENTIONS)
 
 
@@ -99,11 +84,11 @@ def scores(image: np.ndarray, reference: np.ndarray) -> dict[str, np.ndarray]:
     check_rank("image", image, 3, "(Z, Y, X)")
     check_shape("reference", reference, image.shape)
     found = np.empty((2, len(CONVENTIONS), len(image)))
-    for k, rule in enumerate(CONVENTIONS.values()):
+    for k, (prepare, psnr_range, ssim_range) in enumerate(CONVENTIONS.values()):
         for z, pair in enumerate(zip(image, reference, strict=True)):
-            ours, theirs = rule.prepare(*pair)
-            found[0, k, z] = metrics.psnr(ours, theirs, data_range=rule.psnr_range)
-            found[1, k, z] = metrics.ssim(ours, theirs, data_range=rule.ssim_range)
+            ours, theirs = prepare(*pair)
+            found[0, k, z] = metrics.psnr(ours, theirs, data_range=psnr_range)
+            found[1, k, z] = metrics.ssim(ours, theirs, data_range=ssim_range)
     return {"psnr": found[0], "ssim": found[1]}
 
 
@@ -245,18 +230,16 @@ def residuals_hu(q2f: nn.Module, f2q: nn.Module, quarter: np.ndarray, full: np.n
         ``cycle_quarter``: quarter dose there and back; ``cycle_full``; ``identity_full``: full dose denoised, and
         ``identity_quarter``: quarter dose made noisier, against themselves.
     """
-    sums: dict[str, list[float]] = {}
-    scale = float(q2f.scale_hu)  # type: ignore[arg-type]
-    ways = {"quarter": (q2f, f2q, quarter), "full": (f2q, q2f, full)}
-    for name, (there, back, slices) in ways.items():
+    scale, device = float(q2f.scale_hu), next(q2f.parameters()).device  # type: ignore[arg-type]
+    found: dict[str, float] = {}
+    for name, (there, back, slices) in {"quarter": (q2f, f2q, quarter), "full": (f2q, q2f, full)}.items():
         check_hu(name, slices)
-        for image in torch.from_numpy(slices):
-            start = model.normalise(image[None, None].to(next(q2f.parameters()).device), scale)
-            with torch.no_grad():
-                found = {f"cycle_{name}": back(there(start)), f"identity_{name}": back(start)}
-            for key, value in found.items():
-                sums.setdefault(key, []).append(scale * float((value - start).abs().mean()))
-    return {key: float(np.mean(values)) for key, values in sums.items()}
+        starts = [model.normalise(image[None, None].to(device), scale) for image in torch.from_numpy(slices)]
+        with torch.no_grad():
+            for key, ends in (("cycle", [back(there(x)) for x in starts]), ("identity", [back(x) for x in starts])):
+                left = [scale * float((end - x).abs().mean()) for end, x in zip(ends, starts, strict=True)]
+                found[f"{key}_{name}"] = float(np.mean(left))
+    return found
 
 
 def tiling(net: nn.Module, hu: np.ndarray, tiles: Sequence[int], *, halo: int = 32) -> dict[str, np.ndarray]:
@@ -339,8 +322,7 @@ def _rmse(found: Results, kind: int) -> np.ndarray:
 
 def rmse_lowered(found: Results) -> np.ndarray:
     """By what fraction the CycleGAN lowers the input's RMSE against the truth."""
-    rows = found["seeds"]
-    return np.asarray(1 - against_input(rows)[np.asarray(rows["kind"]) == UNPAIRED])
+    return np.asarray(1 - _rmse(found, UNPAIRED) / found["seeds"]["input_rmse_truth"].mean())
 
 
 def gain(found: Results, score: str) -> np.ndarray:
@@ -403,12 +385,9 @@ def size(found: Results, of: str) -> int:
     """A size of the authors' networks: parameters of generator or discriminator, its receptive field or map."""
     with torch.device("meta"):
         generator, critic = model.Generator(), model.Discriminator()
-    return {
-        "generator": model.parameters(generator),
-        "discriminator": model.parameters(critic),
-        "receptive field": model.receptive_field(critic),
-        "map": model.map_size(critic, 128),
-    }[of]
+    sizes = [model.parameters(generator), model.parameters(critic)]
+    sizes += [model.receptive_field(critic), model.map_size(critic, 128)]
+    return sizes[("generator", "discriminator", "receptive field", "map").index(of)]
 
 
 def residual(found: Results, of: Sequence[str]) -> np.ndarray:

@@ -226,46 +226,30 @@ class Nets(nn.Module):
         self.q2f, self.f2q, self.d_f, self.d_q = q2f, f2q, d_f, d_q
 
 
-def from_authors(checkpoint: str | Path | Mapping[str, Any]) -> Nets:
+def from_authors(checkpoint: str | Path | Mapping[str, Any], both: bool = False) -> Nets:
     """The networks of one of the authors' checkpoints, any width, in evaluation mode.
 
     Args:
         checkpoint: A file, which `noisebook.weights.read` opens without running anything in it; or what was in it:
             state dictionaries under ``G_Q2F_state_dict`` (needed), ``G_F2Q_state_dict``, ``D_F_state_dict`` and
             ``D_Q_state_dict``. What else is in it (epoch, optimisers) is left alone.
+        both: Whether the way back is needed too.
 
     Raises:
-        ValueError: If `noisebook.weights.read` refuses the file; there is no denoiser, or a state is not that of our
-            architecture.
+        ValueError: If `noisebook.weights.read` refuses the file; a generator that is needed is not there, or a state is
+            not that of our architecture.
     """
+    name = "checkpoint" if isinstance(checkpoint, Mapping) else str(checkpoint)
     if not isinstance(checkpoint, Mapping):
-        checkpoint = _nested(weights.read(checkpoint).state)
-    states = {name: checkpoint.get(f"{name}_state_dict") for name in NETS}
-    if not isinstance(states["G_Q2F"], Mapping):
-        raise error("checkpoint", "G_Q2F_state_dict", ", ".join(sorted(map(str, checkpoint))) or "nothing")
-    found = {name: None if state is None else _net(name, state) for name, state in states.items()}
-    return Nets(*found.values())  # type: ignore[arg-type]
-
-
-def both_generators(checkpoint: str | Path) -> Nets:
-    """The networks of a file of the authors that leads there and back.
-
-    Raises:
-        ValueError: If `from_authors` refuses it, or it holds one generator only.
-    """
-    nets = from_authors(checkpoint)
-    if nets.f2q is None:
-        raise error(str(checkpoint), "both generators", "G_Q2F_state_dict only")
-    return nets
-
-
-def _nested(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Tensors by the part of their names before the first dot, and the rest of it."""
-    found: dict[str, dict[str, Tensor]] = {}
-    for name, value in state.items():
-        part, _, rest = name.partition(".")
-        found.setdefault(part, {})[rest] = value
-    return found
+        state, checkpoint = weights.read(checkpoint).state, {}
+        for key, value in state.items():
+            part, _, rest = key.partition(".")
+            checkpoint.setdefault(part, {})[rest] = value
+    states = {net: checkpoint.get(f"{net}_state_dict") for net in NETS}
+    for net in NETS[: 1 + both]:
+        if not isinstance(states[net], Mapping):
+            raise error(name, f"{net}_state_dict", ", ".join(sorted(map(str, checkpoint))) or "nothing")
+    return Nets(*(None if state is None else _net(net, state) for net, state in states.items()))  # type: ignore[arg-type]
 
 
 def _net(name: str, state: Mapping[str, Tensor]) -> nn.Module:

@@ -159,7 +159,7 @@ def measure_all(folder: Path, device: str, configs: Sequence[Config], epochs: in
         config, validation = replace(one, epochs=epochs, width=width, critic=2 * width), Validation(bench.split.scored)
         place = NETWORKS.checkpoints(folder.parents[1] / "nets", config.pairing, config)
         trained = NETWORKS.train(config, place, bench.split, trainee=trainee(config, validation), device=device)
-        rows.append(_of_config(config) | _row(bench, trained))
+        rows.append(_row(bench, config, trained))
     found = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     test = bench.test
     found |= {f"input_{name}": values for name, values in measure(bench, test.quarter).items()}
@@ -170,21 +170,15 @@ def measure_all(folder: Path, device: str, configs: Sequence[Config], epochs: in
     return found
 
 
-def _of_config(config: Config) -> Arrays:
-    kind = (MISALIGNED if config.shift else PAIRED) if config.supervised else UNPAIRED
-    names = ("seed", "shift", "lambda_cycle", "lambda_identity")
-    return {"kind": np.array(kind)} | {name: np.array(getattr(config, name)) for name in names}
-
-
-def _row(bench: _Bench, trained: Trained) -> Arrays:
+def _row(bench: _Bench, config: Config, trained: Trained) -> Arrays:
     test, nets, validation = bench.test, trained.net, trained.trainee.validation
-    found = measure(bench, denoise(nets.q2f, test.quarter)) | {"epoch": np.array(validation.epoch)}
+    found = {"kind": np.array((MISALIGNED if config.shift else PAIRED) if config.supervised else UNPAIRED)}
+    found |= {name: np.array(getattr(config, name)) for name in ("seed", "shift", "lambda_cycle", "lambda_identity")}
+    found |= measure(bench, denoise(nets.q2f, test.quarter)) | {"epoch": np.array(validation.epoch)}
     found |= dict(zip(validation.slices, np.array(validation.scores).T, strict=True))
     for name in ("adversarial", "critics"):
         found[name] = np.array([row.get(name, np.nan) for row in trained.log])
-    left = dict.fromkeys(RESIDUALS, np.nan)
-    if nets.f2q is not None:
-        left = residuals_hu(nets.q2f, nets.f2q, test.quarter, test.full)
+    left = residuals_hu(nets.q2f, nets.f2q, test.quarter, test.full) if nets.f2q else dict.fromkeys(RESIDUALS, np.nan)
     return found | {name: np.array(left[name]) for name in RESIDUALS}
 
 

@@ -35,12 +35,14 @@ from .measure import (
     toy_error,
 )
 from .network import UNet, from_checkpoint
+from .opening import checked
 from .sample import Samples, denoise, expected_steps, sample, shares
 from .show import Family, accumulated, captioned, check_row, curves, family, own, published, sample_panels, toy_panels
 from .tables import chance_table, dimmest_table, law_table, step_table, toy_table
 from .toy import ExactPredictor, ToyPrior, toy_prior
 from .training import (
     EMBEDDED,
+    FIRST_TRAINING_SEED,
     SMALL,
     Config,
     Training,
@@ -58,6 +60,7 @@ from .verdicts import claims, gain, per_seed, same_law, telling_levels
 
 __all__ = [
     "EMBEDDED",
+    "FIRST_TRAINING_SEED",
     "SMALL",
     "STUDIES",
     "Config",
@@ -79,6 +82,7 @@ __all__ = [
     "chance_table",
     "check_counts",
     "check_row",
+    "checked",
     "checkpoints",
     "claims",
     "compared",

@@ -79,11 +79,21 @@ def family(source: str, folder: Path, device: str = "cpu", seed: int = 0, checkp
         nets = {k: train(c, checkpoints(folder, k, c), device=device).to(device) for k, c in full.items()}
         words = "2-D residual U-Net of the authors' size", "the authors' schedule, trained in this run"
     if checkpoint:
-        net = from_checkpoint(checkpoint).to(device)
-        if (net.dim, net.channels) != (2, 1):
-            raise error(checkpoint, "a net for grey images", f"{net.dim} dimensions and {net.channels} channels")
+        net = of_authors(checkpoint).to(device)
         nets["gap-2d"], words = net, (f"2-D residual U-Net, {net.depth} resolutions, of a checkpoint", "not known")
     return Family(nets, *words)
+
+
+def of_authors(checkpoint: str) -> UNet:
+    """The 2-D net of a file of the authors.
+
+    Raises:
+        ValueError: If `from_checkpoint` refuses it, or it is not for grey images.
+    """
+    net = from_checkpoint(checkpoint)
+    if (net.dim, net.channels) != (2, 1):
+        raise error(checkpoint, "a net for grey images", f"{net.dim} dimensions and {net.channels} channels")
+    return net
 
 
 def toy_panels(net: UNet, photons: Sequence[int], seed: int) -> list[Panel]:
@@ -238,26 +248,37 @@ def check_row(rows: Mapping[str, np.ndarray], again: Mapping[str, float], *, ato
             raise error(f"{name} with {where}", f"{rows[name][chosen][0]:g}, as precomputed", got, "Run: make studies")
 
 
-def own(path: str | Path, nets: Mapping[str, UNet], seed: int = 0) -> dict[str, np.ndarray]:
+def own_counts(path: str | Path, name: str = "") -> np.ndarray:
+    """Photon counts of a user, (Y, X) or (Z, Y, X), as `noisebook.datasets.read_counts` reads them.
+
+    Raises:
+        ValueError: If the file is none of counts, by `noisebook.datasets.count_report`, or has other axes.
+    """
+    array = datasets.read_counts(path, name)
+    if not (report := datasets.count_report(array)).counts:
+        raise error(str(path), "photon counts", report.verdict)
+    if array.ndim not in (2, 3):
+        raise error(str(path), "an image (Y, X) or a stack (Z, Y, X)", f"shape {array.shape}")
+    return array
+
+
+def own(path: str | Path, nets: Mapping[str, UNet], seed: int = 0, name: str = "") -> dict[str, np.ndarray]:
     """Photon counts of a user: what the nets of this chapter make of them.
 
     Args:
         path: As for `noisebook.datasets.read_counts`; an image (Y, X), or a stack (Z, Y, X) for the 3-D net.
         nets: With ``gap-2d`` and ``gap-3d``.
         seed: Of the sampling.
+        name: As for `noisebook.datasets.read_counts`.
 
     Returns:
         ``counts`` and ``estimate``, the file's shape; of an image also ``sample``: one of the posterior, of the first
         128 x 128 pixels, stopped at ten times their photons.
 
     Raises:
-        ValueError: If the file is none of counts, by `noisebook.datasets.count_report`, or has other axes.
+        ValueError: As `own_counts` does.
     """
-    array = datasets.read_counts(path)
-    if not (report := datasets.count_report(array)).counts:
-        raise error(str(path), "photon counts", report.verdict)
-    if array.ndim not in (2, 3):
-        raise error(str(path), "an image (Y, X) or a stack (Z, Y, X)", f"shape {array.shape}")
+    array = own_counts(path, name)
     net = nets["gap-2d" if array.ndim == 2 else "gap-3d"]
     counts = torch.from_numpy(array.astype(np.float32))[None, None].to(next(net.parameters()).device)
     found = {"counts": counts, "estimate": denoise(net, counts)}

@@ -239,7 +239,8 @@ def train(
         config: Network, data and schedule.
         folder: For checkpoints and the log.
         counts: (N, C, ...), photon counts; simulated ones of the configuration if None. Keep whole stacks aside for
-            testing: neighbouring planes of one stack are no independent test.
+            testing: neighbouring planes of one stack are no independent test. Whether they are counts at all, without
+            gain and offset, tells `noisebook.datasets.count_report`.
         truth: (N, C, ...), for a supervised net, with ``counts``.
         device: ``auto``, ``cpu`` or ``cuda``.
         progress: Show a progress bar.

@@ -9,6 +9,7 @@ from .compare import by_name, chosen, compared, cut_at, redrawn
 from .edges import EdgeResponse, apply, edge_response
 from .long import CHAIN, FRESH, PLAIN, STUDIES, measure, study_edges, study_prior
 from .network import UNet
+from .opening import checked
 from .prior import Fit, deep_image_prior, field, scene
 from .theory import Moduli, disc_moduli, penalties, rescaling
 from .training import (
@@ -53,6 +54,7 @@ __all__ = [
     "build",
     "by_name",
     "by_seed",
+    "checked",
     "chosen",
     "claims",
     "compared",

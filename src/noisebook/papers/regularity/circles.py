@@ -87,10 +87,12 @@ def read_csv(path: str | Path) -> Tensor:
     """Read circles in the authors' layout, (N, 5, 4), float64.
 
     Raises:
-        ValueError: If the file is missing or no such table, or a value is not finite or too large.
+        ValueError: If the file is missing or no such table, has a header or a column of row numbers, as pandas writes
+            them unless told not to, or a value is not finite or too large.
     """
     path = Path(path)
-    expected = f"{4 * CIRCLES} numbers a line, separated by commas, without a header"
+    expected = f"{4 * CIRCLES} numbers a line, separated by commas, without a header and row numbers"
+    remedy = "From pandas: to_csv(path, header=False, index=False)."
     if not path.is_file():
         raise error(str(path), "a CSV file of circles", "nothing there")
     rows = []
@@ -98,9 +100,11 @@ def read_csv(path: str | Path) -> Tensor:
         try:
             values = [float(cell) for cell in line.split(",")]
         except ValueError:
-            raise error(f"{path}, line {number}", expected, repr(line[:60])) from None
+            raise error(f"{path}, line {number}", expected, repr(line[:60]), remedy) from None
         if len(values) != 4 * CIRCLES:
-            raise error(f"{path}, line {number}", expected, f"{len(values)}")
+            raise error(f"{path}, line {number}", expected, f"{len(values)}", remedy)
+        if values == [values[0] + k for k in range(4 * CIRCLES)]:
+            raise error(f"{path}, line {number}", expected, f"a header: {line[:12]}…", remedy)
         rows.append(values)
     if not rows:
         raise error(str(path), expected, "an empty file")

@@ -34,15 +34,14 @@ def chosen(circles: Tensor, samples: Sequence[int], cut_rows: Sequence[int] | No
     """
     if not samples:
         raise error("samples", "at least one", "none")
+    if outside := [n for n in samples if not 0 <= n < ROWS - TRAIN]:
+        raise error("samples", f"numbers from 0 to {ROWS - TRAIN - 1}", outside)
     if cut_rows is not None and len(cut_rows) != len(samples):
         raise error("cut_rows", f"one for each of the {len(samples)} samples", len(cut_rows), "Set both parameters.")
     for row in cut_rows or ():
         cut_at(row)
     if len(circles) != ROWS:
         raise error("circles", f"{ROWS} images, of which the last {ROWS - TRAIN} test", len(circles))
-    outside = [n for n in samples if not 0 <= n < ROWS - TRAIN]
-    if outside:
-        raise error("samples", f"numbers from 0 to {ROWS - TRAIN - 1}", outside)
     return circles[TRAIN:][list(samples)]
 
 

@@ -251,7 +251,7 @@ def family(source: str, folder: Path, circles: Tensor | None = None, device: str
 
 def are_published_here() -> bool:
     """Whether all of the authors' six files lie in the cache; ``noisebook weights fetch`` brings them."""
-    return all(archives.place(_published_id(c.scaling, c.decay)).is_file() for c in EMBEDDED.values())
+    return all(archives.present(_published_id(c.scaling, c.decay)) for c in EMBEDDED.values())
 
 
 def _published_id(scaling: int, decay: float) -> str:

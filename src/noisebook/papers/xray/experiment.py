@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noisebook import embedded
-from noisebook._checks import check_one_of, check_shape, error
+from noisebook import datasets, embedded
+from noisebook._checks import check_one_of, check_range, check_shape, error
+from noisebook._parameters import check_opening
 from noisebook.networks import Batches, Networks
 
-from .data import corrupt, radiographs, training_images, unit
+from .data import CORRUPTIONS, corrupt, radiographs, training_images, unit
 from .model import VAE, Autoencoder, Network, ResidualAutoencoder, denoise
 
 MODELS = ("ae", "vae", "residual")
@@ -247,3 +248,35 @@ NETWORKS = Networks(
     course=lambda config: replace(config, epochs=1),
 )
 """The networks of the chapter."""
+
+
+def checked(
+    out: str,
+    data_root: str,
+    recipe: str,
+    by: str,
+    nets: str,
+    corruption: str,
+    shown: int,
+    verify: bool,
+    seed: int,
+    device: str,
+) -> tuple[str, str]:
+    """Refuse parameters of the notebook that it would stumble over; the names of its data and weights, for its stamp.
+
+    Raises:
+        ValueError: One is wrong, or does not go with the others.
+    """
+    check_opening(checked, "xray", locals())
+    check_one_of("nets", nets, ("embedded", "train"))
+    check_one_of("recipe", recipe, ("test", "smoke"))
+    check_one_of("corruption", corruption, CORRUPTIONS)
+    check_range("shown", shown, 0)
+    check_one_of("by", by, ("folder", "patient"))
+    name = f"{embedded.named_xray(recipe).id} (simulated)"
+    if data_root:
+        parts = datasets.xray_split(datasets.xray_files(data_root), by)
+        if empty := [part for part, files in parts.items() if not files]:
+            raise error(f"{data_root}, by={by}", "images in every part", f"none in {', '.join(empty)}")
+        name = Path(data_root).resolve().name
+    return name, ", ".join(SHIPPED) if nets == "embedded" else f"{nets}: xray"
