@@ -70,6 +70,9 @@ def test_stored_networks_load(
     assert nets.q2f.scale_hu == config.scale_hu
     for name, value in net.state_dict().items():
         torch.testing.assert_close(nets.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+    seen = np.concatenate(cyclegan.data.domains(split().training, config.pairing))
+    value = weights.metadata("net", tmp_path).trained_on["value"]
+    assert (value.low, value.high, value.unit) == (seen.min(), seen.max(), "HU")
     card = weights.model_card("net", tmp_path)
     assert "the best of 4 epochs on 5 validation patients" in card
     assert ("no patient at both doses" in card) != config.supervised

@@ -125,22 +125,6 @@ def book() -> None:
 
 
 @app.command()
-def freeze() -> None:
-    """Keep every claim, as it is now in build/results, in data/release.json (in a clone).
-
-    From then on the book tells what has drifted, and `make test-browser` fails where something has. Only whole runs of
-    the present notebooks with the preset book are kept, as they were written.
-    """
-    root = _clone("freeze", "noisebook claims")
-    from noisebook import release
-
-    with refusals():
-        files = (root / "data" / "release.json", root / "book" / "images" / "claims.svg")
-        totals = release.freeze(root / "build" / "results", chapters.names(), *files)
-    typer.echo(", ".join(f"{count} {name}" for name, count in totals.items()))
-
-
-@app.command()
 def train(
     chapter: ChapterName,
     name: Annotated[list[str] | None, typer.Option(help="Only this network; repeatable.")] = None,

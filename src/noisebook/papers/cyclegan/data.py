@@ -95,8 +95,7 @@ def check_hu(name: str, hu: np.ndarray) -> None:
         raise error(name, "at least one slice", "none", "Both domains are needed.")
     if hu.dtype != np.float32:
         raise error(name, "float32", hu.dtype, "Convert it: array.astype('float32').")
-    if hu.shape[1] != hu.shape[2] or hu.shape[1] < SMALLEST:
-        raise error(name, f"square slices from {SMALLEST} x {SMALLEST} pixels on", f"{hu.shape[1]} x {hu.shape[2]}")
+    check_size(name, hu.shape[1:])
     check_finite(name, hu)
     if np.abs(hu).max() < HU_FROM:
         remedy = "This looks like mu: convert it with cyclegan.data.from_mu."
@@ -105,6 +104,13 @@ def check_hu(name: str, hu: np.ndarray) -> None:
     if len(empty):
         got = f"all air in {len(empty)} slices, the first number {empty[0]}"
         raise error(name, f"something above {BODY_HU:g} HU", got, "Leave them out.")
+
+
+def check_size(name: str, size: tuple[int, ...]) -> None:
+    """Raise unless the networks take slices of (rows, columns)."""
+    rows, columns = size
+    if rows != columns or rows < SMALLEST:
+        raise error(name, f"square slices from {SMALLEST} x {SMALLEST} pixels on", f"{rows} x {columns}")
 
 
 def from_mu(mu: np.ndarray, unit: str = "1/mm") -> np.ndarray:
@@ -143,14 +149,27 @@ def read_archive(root: str | Path, patients: Iterable[str], *, label: str = "ful
         label: ``full``, or ``noise free`` for the truth of the simulated data, which then stands as the full dose.
 
     Raises:
-        ValueError: As `noisebook.datasets.ct_pairs` and `check_hu` do.
+        ValueError: As `noisebook.datasets.ct_pairs` and `check_hu` do; patients of mixed image size.
     """
     pairs = [datasets.ct_pairs(root, patient, label=label) for patient in patients]
     if not pairs:
         raise error("patients", "at least one", "none")
+    check_one_size(str(root), (pair.low.shape[1:] for pair in pairs))
     ids = tuple(pair.patient for pair in pairs for _ in pair.low)
     quarter, full = (np.concatenate(some) for some in zip(*((pair.low, pair.label) for pair in pairs), strict=True))
     return Scans(_above_air(quarter), _above_air(full), ids)
+
+
+def check_one_size(name: str, sizes: Iterable[tuple[int, ...]]) -> None:
+    """Raise unless all images are of one size; pixels of other sizes in mm are other zooms, which crops may mix.
+
+    Raises:
+        ValueError: They are not; all sizes are named.
+    """
+    found = sorted(set(sizes))
+    if len(found) > 1:
+        got = ", ".join(" x ".join(map(str, size)) for size in found)
+        raise error(name, "images of one size", got, "Choose patients of one size, by prefix or in another folder.")
 
 
 def holds_mu(root: str | Path) -> bool:
@@ -172,10 +191,12 @@ def read_mu(root: str | Path, part: str, *, unit: str = "1/mm") -> Scans:
         Of unknown patients: `check_apart` can only compare slices.
 
     Raises:
-        ValueError: A folder is missing or empty, the doses have other numbers, a name is no number, or a file no array.
+        ValueError: A folder is missing or empty, the doses have other numbers, a name is no number, a file no array, or
+            sizes are mixed.
     """
-    files = _mu_files(root, part)
-    quarter, full = (np.stack([from_mu(_array(some[k]), unit) for k in sorted(some)]) for some in files)
+    arrays = [[_array(some[k]) for k in sorted(some)] for some in _mu_files(root, part)]
+    check_one_size(str(Path(root) / part), (array.shape for some in arrays for array in some))
+    quarter, full = (np.stack([from_mu(array, unit) for array in some]) for some in arrays)
     return Scans(_above_air(quarter), _above_air(full))
 
 
@@ -188,10 +209,11 @@ def check_mu(root: str | Path, part: str) -> None:
 def _mu_files(root: str | Path, part: str) -> list[dict[int, Path]]:
     """The files of both doses by number."""
     check_one_of("part", part, PARTS)
-    files = [_numbered(Path(root) / part / dose) for dose in DOSES]
+    place = Path(root) / part
+    files = [_numbered(place / dose) for dose in DOSES]
     lonely = sorted(files[0].keys() ^ files[1].keys())
     if lonely:
-        raise error(str(Path(root) / part), "each N.npy at both doses", f"{len(lonely)} at one only, as {lonely[0]}")
+        raise error(str(place), "each N.npy at both doses", f"{len(lonely)} at one only, as {lonely[0]}")
     return files
 
 
@@ -278,9 +300,7 @@ def embedded_test(label: str = "full", recipe: embedded.CtRecipe = embedded.TEST
     return read_archive(root, datasets.ct_patients(root), label=label)
 
 
-def measured_scans(
-    data_root: str = "", recipe: str = "test", prefix: str = "", unit: str = "1/mm"
-) -> tuple[Scans, np.ndarray | None]:
+def measured_scans(data_root: str = "", recipe: str = "test", prefix: str = "") -> tuple[Scans, np.ndarray | None]:
     """The slices to measure, and their truth, (Z, Y, X) in HU, which only simulated ones have.
 
     Args:
@@ -288,7 +308,6 @@ def measured_scans(
             for simulated patients.
         recipe: Of these, by its name in `noisebook.embedded.RECIPES`.
         prefix: Only patients of the archive whose id starts so.
-        unit: Of mu.
 
     Raises:
         ValueError: As `read_archive` and `read_mu` do.
@@ -297,12 +316,12 @@ def measured_scans(
         chosen = embedded.named(recipe)
         return embedded_test(recipe=chosen), embedded_test("noise free", chosen).full
     if holds_mu(data_root):
-        return read_mu(data_root, "test", unit=unit), None
+        return read_mu(data_root, "test"), None
     patients = datasets.ct_patients(data_root, prefix)
     return read_archive(data_root, patients[-datasets.TEST_PATIENTS :]), None
 
 
-def training_split(data_root: str = "", prefix: str = "", unit: str = "1/mm") -> Split:
+def training_split(data_root: str = "", prefix: str = "") -> Split:
     """What to train on and what to score after each epoch; arguments and errors as for `measured_scans`.
 
     Files of mu know no patients: nothing can be held out of them, and the last epoch is taken, as the authors do.
@@ -310,26 +329,47 @@ def training_split(data_root: str = "", prefix: str = "", unit: str = "1/mm") ->
     if not data_root:
         return embedded_split()
     if holds_mu(data_root):
-        training = read_mu(data_root, "train", unit=unit)
-        check_apart(training, {"test": read_mu(data_root, "test", unit=unit)})
+        training = read_mu(data_root, "train")
+        check_apart(training, {"test": read_mu(data_root, "test")})
         return Split(training, {})
     return _split(data_root, datasets.ct_patients(data_root, prefix)[: -datasets.TEST_PATIENTS], {})
 
 
-def check_source(data_root: str, prefix: str, train: bool) -> None:
+def check_trainable(nets: str, data_root: str = "", prefix: str = "") -> None:
+    """Raise before anything is trained, from headers alone, if the authors' training cannot run on a CT archive.
+
+    Args:
+        nets: Only ``train`` trains.
+        data_root: As for `training_split`; simulated patients and files of mu need no check.
+        prefix: As for `training_split`.
+
+    Raises:
+        ValueError: If there are too few patients, or those to train on differ in image size, or it is one that the
+            networks do not take.
+    """
+    if nets != "train" or not data_root or holds_mu(data_root):
+        return
+    patients = datasets.ct_patients(data_root, prefix)
+    least = datasets.TEST_PATIENTS + VALIDATION + 1
+    if len(patients) < least:
+        raise error("nets=train", f"at least {least} patients, of which the last ten are not trained on", len(patients))
+    sizes = [size for size, _ in datasets.ct_grids(data_root, patients[: -datasets.TEST_PATIENTS])]
+    check_one_size("nets=train", sizes)
+    check_size("nets=train", sizes[0])
+
+
+def check_source(nets: str, data_root: str, prefix: str) -> None:
     """Raise where `measured_scans`, or `training_split` too, would, from the last patient or the first file of mu.
 
     Raises:
         ValueError: There are no such data, too few patients, or a prefix for simulated ones.
     """
     if data_root and holds_mu(data_root):
-        for part in PARTS if train else ("test",):
+        for part in PARTS if nets == "train" else ("test",):
             check_mu(data_root, part)
     elif data_root:
         patients = datasets.ct_patients(data_root, prefix)
-        if train and len(patients) <= datasets.TEST_PATIENTS + VALIDATION:
-            wanted = f"more than {datasets.TEST_PATIENTS} patients that test and {VALIDATION} that choose the epoch"
-            raise error("nets=train", wanted, len(patients), "Take a larger archive.")
+        check_trainable(nets, data_root, prefix)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # told where all patients are read
             read_archive(data_root, patients[-1:])

@@ -89,6 +89,8 @@ SHIFTED = replace(BASELINE, shift=8)
 """The same on misaligned pairs: one of each is up to 8 pixels, 6 mm, away along both axes."""
 SHIPPED = {"cyclegan-small": SMALL, "cyclegan-paired": BASELINE, "cyclegan-shifted": SHIFTED}
 """The networks of the registry."""
+WEIGHTS = ((0.0, 0.0), (10.0, 0.0), (100.0, 50.0))
+"""Further weights of cycle and identity that are tried."""
 
 
 def build(config: Config, critics: bool = False) -> Nets:
@@ -100,14 +102,11 @@ def build(config: Config, critics: bool = False) -> Nets:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        ways = [_generator(config) for _ in range(1 if config.supervised else 2)]
+        sizes = (config.width, config.blocks, config.last, config.scale_hu)
+        ways = [Generator(*sizes) for _ in range(1 if config.supervised else 2)]
         count = 2 if critics and not config.supervised else 0
         judges = [Discriminator(config.critic, config.critics == "authors") for _ in range(count)]
     return Nets(*ways, *judges)  # type: ignore[arg-type]
-
-
-def _generator(config: Config) -> Generator:
-    return Generator(config.width, config.blocks, config.last, config.scale_hu)
 
 
 class ImageBuffer:
@@ -260,8 +259,7 @@ class Training(_Validated):
         self.generators = _adam(config, self.g_q2f, self.g_f2q)
         self.critics = _adam(config, self.d_f, self.d_q)
         self.rate = _rate(config, self.generators)
-        constant = torch.optim.lr_scheduler.ConstantLR(self.critics, 1.0)
-        self.critics_rate = _rate(config, self.critics) if config.schedule == "linear" else constant
+        self.critics_rate = _rate(config, self.critics, falls=config.schedule == "linear")
         self.past_full, self.past_quarter = (ImageBuffer(config.buffer, 2 * config.seed + k) for k in (0, 1))
 
     def step(self, fabric: Any, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
@@ -380,10 +378,10 @@ class PairedTraining(_Validated):
         self.rate.step()
 
 
-def _rate(config: Config, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-    """The learning rate of the generators, epoch by epoch; where it falls linearly, the discriminators' too."""
+def _rate(config: Config, optimizer: torch.optim.Optimizer, falls: bool = True) -> Any:
+    """The scheduler of the generators' learning rate; where it falls linearly, of the discriminators' too."""
     if config.schedule == "step":
-        return torch.optim.lr_scheduler.StepLR(optimizer, 5, 0.95)
+        return torch.optim.lr_scheduler.StepLR(optimizer, 5, 0.95 if falls else 1.0)
     falling = config.epochs - config.epochs // 2
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: min(1.0, (config.epochs - epoch) / falling))
 
@@ -495,6 +493,12 @@ def outcome(net: nn.Module, config: Config) -> Tensor:
     return torch.from_numpy(denoise(cast(Nets, net).q2f, embedded_split().scored["validation"].quarter))
 
 
+def trained_on(config: Config) -> dict[str, weights.Range]:
+    """The range of the embedded training slices, of which either generator sees both doses, and the pixels' side."""
+    seen, side = domains(embedded_split().training, config.pairing, config.every), embedded.TRAIN.grid.spacing_mm
+    return {"value": weights.span("HU", seen), "spacing": weights.Range("mm", side, side)}
+
+
 class _Networks(networks.Networks[Config]):
     """Networks whose epoch is chosen on slices of the data that they are trained on."""
 
@@ -513,15 +517,13 @@ NETWORKS = _Networks(
     batches=batches,
     describe=describe,
     data=training_data,
+    trained_on=trained_on,
     outcome=outcome,
     unit=f"HU RMS over {VALIDATION} slices",
     authors={"cyclegan-small": AUTHORS}
     | {name: replace(AUTHORS, pairing="registered", shift=SHIPPED[name].shift) for name in list(SHIPPED)[1:]},
-    others={
-        f"weights-{cycle}-{identity}": replace(SMALL, lambda_cycle=float(cycle), lambda_identity=float(identity))
-        for cycle, identity in ((0, 0), (10, 0), (100, 50))
-    }
-    | {"unrelated": replace(BASELINE, shift=512)},
+    others={"unrelated": replace(BASELINE, shift=512)}
+    | {f"weights-{a:g}-{b:g}": replace(SMALL, lambda_cycle=a, lambda_identity=b) for a, b in WEIGHTS},
 )
 """The networks of the chapter; of ``others`` the names give the weights of cycle and identity."""
 
@@ -549,6 +551,6 @@ def checked(
     check_range("shown", shown, 0)
     if checkpoint_path:
         from_authors(checkpoint_path, both=True)
-    check_source(data_root, prefix, nets == "train")
+    check_source(nets, data_root, prefix)
     name = Path(data_root).resolve().name if data_root else f"{embedded.named(recipe).id} (simulated)"
     return name, ", ".join(SHIPPED) if nets == "embedded" else f"{nets}: cyclegan"

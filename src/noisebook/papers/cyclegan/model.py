@@ -107,14 +107,8 @@ class _Residual(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.res_block = nn.Sequential(
-            Reflect(1),
-            nn.Conv2d(channels, channels, 3),
-            *_norm_relu(),
-            Reflect(1),
-            nn.Conv2d(channels, channels, 3),
-            InstanceNorm(),
-        )
+        halves = [(Reflect(1), nn.Conv2d(channels, channels, 3), InstanceNorm()) for _ in range(2)]
+        self.res_block = nn.Sequential(*halves[0], nn.ReLU(inplace=True), *halves[1])
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
@@ -180,20 +174,15 @@ class Discriminator(nn.Module):
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(1, width, 4, 2, bias=False), nn.LeakyReLU(SLOPE, inplace=True)]
         for inputs, stride in ((width, 2), (2 * width, 2), (4 * width, 1)):
-            layers += [
-                nn.Conv2d(inputs, 2 * inputs, 4, stride, bias=False),
-                InstanceNorm() if norm else nn.Identity(),
-                nn.LeakyReLU(SLOPE, inplace=True),
-            ]
+            layers += [nn.Conv2d(inputs, 2 * inputs, 4, stride, bias=False), InstanceNorm() if norm else nn.Identity()]
+            layers += [nn.LeakyReLU(SLOPE, inplace=True)]
         last = nn.Conv2d(8 * width, 1, 4, bias=False)
         self.discriminator = nn.Sequential(*layers, last)
         _initialise(self)
         if not norm:
-            for layer in self.discriminator:
-                if isinstance(layer, nn.Conv2d):
-                    nn.init.kaiming_normal_(layer.weight, SLOPE)
-            with torch.no_grad():
-                last.weight.mul_(0.1)
+            for weight in self.parameters():
+                nn.init.kaiming_normal_(weight, SLOPE)
+            last.weight.data.mul_(0.1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Judge (B, 1, Y, X)."""
@@ -270,14 +259,20 @@ def normalise(hu: Tensor, scale_hu: float = SCALE_HU) -> Tensor:
     return hu.clamp(min=AIR_HU) / scale_hu
 
 
-def denoise(net: nn.Module, hu: np.ndarray, *, tile: int = 0, halo: int = 0) -> np.ndarray:
+def denoise(
+    net: nn.Module, hu: np.ndarray, *, tile: int = 0, halo: int = 0, spacing_mm: float | None = None
+) -> np.ndarray:
     """Put slices through a generator, one by one.
+
+    An embedded one warns of HU or pixels outside of what it was trained on; the output is then cut to the input's
+    range.
 
     Args:
         net: A `Generator`, wherever it lies.
         hu: (Z, Y, X) float32, HU, square slices from 128 pixels a side on.
         tile: Side of the tiles in pixels; 0 takes each slice whole, as its instance normalisation is meant.
         halo: Pixels around each tile that it also sees.
+        spacing_mm: Side of the pixels, if known.
 
     Returns:
         The same shape, float32, HU; not clipped, as the authors leave it.
@@ -292,7 +287,9 @@ def denoise(net: nn.Module, hu: np.ndarray, *, tile: int = 0, halo: int = 0) -> 
     for image in torch.from_numpy(hu):
         seen = normalise(image[None, None].to(device), scale)
         outputs.append(scale * tiled(net, seen, tile=tile or len(image), halo=halo))
-    return torch.cat(outputs)[:, 0].cpu().numpy()
+    found: np.ndarray = torch.cat(outputs)[:, 0].cpu().numpy()
+    outside = weights.warn_outside(net, value=hu.clip(min=AIR_HU), spacing=spacing_mm)
+    return found.clip(min(AIR_HU, hu.min()), hu.max()) if outside else found
 
 
 def parameters(net: nn.Module) -> int:

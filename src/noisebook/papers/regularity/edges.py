@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from noisebook import metrics
+from noisebook import metrics, weights
 from noisebook._checks import check_finite, check_rank, check_shape, error
 
 REACH = 1 / 8
@@ -88,6 +88,10 @@ def edge_response(output: Tensor, truth: Tensor) -> EdgeResponse:
 
 
 def apply(model: nn.Module, images: Tensor) -> Tensor:
-    """A network's outputs for (N, 1, Y, X), in batches, without gradients."""
+    """A network's outputs for (N, 1, Y, X), in batches, without gradients.
+
+    An embedded one warns of values outside of what it was trained on; then the output is cut to the input's range.
+    """
     with torch.no_grad():
-        return torch.cat([model(part) for part in images.split(BATCH)])
+        found = torch.cat([model(part) for part in images.split(BATCH)])
+    return found.clamp(images.min(), images.max()) if weights.warn_outside(model, value=images) else found

@@ -184,6 +184,7 @@ def schedule(config: Config) -> str:
 def _register(name: str, config: Config, net: UNet) -> None:
     """Store it in half precision, described for its model card."""
     examples = pairs(config.size, 16)[0]
+    truth, random = render(draw()[: config.images], config.size), torch.Generator().manual_seed(config.seed)
 
     def outcome(net: UNet) -> Tensor:
         with torch.no_grad():
@@ -199,6 +200,7 @@ def _register(name: str, config: Config, net: UNet) -> None:
         config={k: v for k, v in asdict(config).items() if k in ("scaling", "width", "norm", "base", "decay")},
         schedule=schedule(config),
         training_data=f"simulated circles, drawn by seed 0; noise of standard deviation {SIGMA}",
+        trained_on={"value": weights.span("grey value", (x for x, _ in batches(truth, config.batch, random)))},
         seed=config.seed,
     )
 
@@ -279,4 +281,4 @@ def load(name: str, device: str = "cpu") -> UNet:
     """
     config = weights.metadata(name).config
     net = UNet(config["scaling"], config["width"], config["norm"])
-    return _fast(weights.into(net, weights.load(name)).eval()).to(device)
+    return _fast(weights.restored(name, net)).to(device)
