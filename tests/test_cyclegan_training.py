@@ -135,7 +135,7 @@ def test_the_generators_step_leaves_no_gradient_in_the_critics() -> None:
     assert all(p.requires_grad for p in trainee.d_f.parameters())
 
 
-def test_the_twins_start_as_the_same_generator() -> None:
+def test_both_kinds_start_as_the_same_generator() -> None:
     """One seed gives the same denoiser, supervised or not; another seed another one."""
     first, second = cyclegan.experiment.Training(TINY), cyclegan.experiment.PairedTraining(PAIRED)
     for a, b in zip(first.g_q2f.parameters(), second.g_q2f.parameters(), strict=True):
@@ -145,7 +145,7 @@ def test_the_twins_start_as_the_same_generator() -> None:
 
 
 def test_one_batch_can_be_overfitted() -> None:
-    """Many steps of the twin on one batch bring its loss far below the identity's."""
+    """Many steps of the paired training on one batch bring its loss far below the identity's."""
     trainee = cyclegan.experiment.PairedTraining(
         replace(PAIRED, width=8, learning_rate=5e-3, last=2e-4, scale_hu=400.0)
     )
