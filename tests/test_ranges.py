@@ -112,9 +112,10 @@ def doors() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
         found[name] = lambda image, name=name: linearized.model.denoise(
             linearized.experiment.NETWORKS.load(name), image[None]
         )
-    for name in cyclegan.EMBEDDED:
-        found[name] = lambda image, name=name: cyclegan.denoise(cyclegan.load(name).q2f, image[None])
-    found["cyclegan-small back"] = lambda image: cyclegan.denoise(cyclegan.load().f2q, image[None])
+    nets = cyclegan.experiment.NETWORKS.load
+    for name in cyclegan.experiment.SHIPPED:
+        found[name] = lambda image, name=name: cyclegan.model.denoise(nets(name).q2f, image[None])
+    found["cyclegan-small back"] = lambda image: cyclegan.model.denoise(nets("cyclegan-small").f2q, image[None])
     xrays = xray.experiment.NETWORKS
     for ids, load, door in (
         (regularity.EMBEDDED, regularity.load, regularity.apply),
