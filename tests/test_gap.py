@@ -158,6 +158,8 @@ def test_a_net_is_registered_and_comes_back(tmp_path: Path) -> None:
         net = gap.build(config).eval()
         gap.register(name, config, net, tmp_path)
         found = gap.load(name, data=tmp_path)
+        weights.carrying(name, net, tmp_path)  # both know how bright the inputs were
+        assert found.trained_on.keys() == {"pixel", "patch", "image"}
         counts = gap.simulated(config)[0]
         torch.testing.assert_close(denoise(found, counts), denoise(net, counts))
     assert weights.metadata("gap-a", tmp_path).half_precision_change.endswith("photons RMS, of 4")
