@@ -151,8 +151,8 @@ class Inserts:
         return "\n".join([*head("quantity", "value"), *lines])
 
     def domain_data(self) -> str:
-        train, test, small = embedded.TRAIN, embedded.TEST, cyclegan.SMALL
-        half, held = (len(train.patients) - cyclegan.VALIDATION) // 2, cyclegan.VALIDATION
+        train, test, small = embedded.TRAIN, embedded.TEST, cyclegan.experiment.SMALL
+        half, held = (len(train.patients) - cyclegan.data.VALIDATION) // 2, cyclegan.data.VALIDATION
         lines = [
             f"| trained on, at each dose | {half * train.slices} slices of {half} patients |",
             f"| validated on | {held} slices of {held} patients |",

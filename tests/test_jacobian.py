@@ -147,9 +147,7 @@ def test_modules_and_images_that_do_not_fit_are_refused() -> None:
     point = random(1, 1, 4, 4)
     with pytest.raises(ValueError, match=r"image: expected floating numbers, got torch.int64"):
         Jacobian(user_net(), torch.zeros(1, 1, 4, 4, dtype=torch.int64))
-    with pytest.raises(
-        ValueError, match="output of the model: expected one tensor with a leading axis of 1, got tuple"
-    ):
+    with pytest.raises(ValueError, match=r"output of the model: expected one tensor.*got tuple"):
         Jacobian(Pair(), point)
     with pytest.raises(ValueError, match=r"output of the model: .* got shape \(\)"):
         Jacobian(Total(), point)
@@ -182,7 +180,7 @@ def test_bad_input_is_refused(operator: Jacobian) -> None:
         operator.T @ random(1, 6, 8)
     with pytest.raises(ValueError, match=r"pixel \(row, column\): expected within 0..5 and 0..7, got \(6, 0\)"):
         operator.local_response((6, 0))
-    with pytest.raises(ValueError, match="image for a pixel: expected one channel, got 3"):
+    with pytest.raises(ValueError, match=r"image for a pixel: .*got shape \(1, 3, 4, 4\)"):
         Jacobian(nn.Conv2d(3, 3, 1), random(1, 3, 4, 4)).local_response((0, 0))
     with pytest.raises(ValueError, match="variance: expected a number above zero"):
         white(0.0)

@@ -20,8 +20,8 @@ FAMILIES: dict[str, tuple[int, Callable[[], nn.Module], published.Shapes]] = {
         )
         for s in (1, 2, 3)
     },
-    "generator": (32, cyclegan.Generator, published.GENERATOR),
-    "discriminator": (5, cyclegan.Discriminator, published.DISCRIMINATOR),
+    "generator": (32, cyclegan.model.Generator, published.GENERATOR),
+    "discriminator": (5, cyclegan.model.Discriminator, published.DISCRIMINATOR),
     "gap 2-D": (78, gap.model.UNet, published.gap(published.GAP_2D, 2)),
     "gap 2-D, concat": (78, lambda: gap.model.UNet(merge="concat"), published.gap(published.GAP_2D, 2, concat=True)),
     "gap 3-D": (50, lambda: gap.model.UNet(3, depth=4), published.gap(published.GAP_3D, 3)),

@@ -116,13 +116,14 @@ class Hounsfield(nn.Module):
         net: From (N, 1, Y, X) to the same shape, in units of its ``scale_hu``.
     """
 
-    def __init__(self, net: cyclegan.Generator) -> None:
+    def __init__(self, net: cyclegan.model.Generator) -> None:
         super().__init__()
         self.net = net
 
     def forward(self, hu: Tensor) -> Tensor:
         """(N, 1, Y, X), HU."""
-        return self.net.scale_hu * self.net(cyclegan.normalise(hu, self.net.scale_hu))  # type: ignore[no-any-return]
+        scale = self.net.scale_hu
+        return scale * self.net(cyclegan.model.normalise(hu, scale))  # type: ignore[no-any-return]
 
 
 def subjects(seed: int = 0, only: Sequence[str] = ()) -> dict[str, list[Subject]]:
@@ -204,7 +205,8 @@ def _unpaired(name: str, number: int) -> Subject:
     clean = recipe.sinogram(patient, recipe.positions_mm(patient)[0])[None]
     target = recipe.grid.part(slice(row - 64, row + 64), slice(column - 64, column + 64))
     scan = linearized.data.Scan(clean, recipe.geometry, target, recipe.dose(recipe.low_share))
-    return _scanned(name, "simulated CT, a quarter of the dose", Hounsfield(cyclegan.load(name).q2f), scan, scan.mean)
+    net = cyclegan.experiment.NETWORKS.load(name).q2f
+    return _scanned(name, "simulated CT, a quarter of the dose", Hounsfield(net), scan, scan.mean)
 
 
 def _white(name: str, data: str, unit: str, model: nn.Module, truth: Tensor, sd: float) -> Subject:

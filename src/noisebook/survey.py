@@ -47,7 +47,7 @@ def survey(path: Path, tell: Tell) -> bool:
         return _counts(path, tell)
     if _holds_radiographs(path):
         return _radiographs(path, tell)
-    if cyclegan.holds_mu(path):
+    if cyclegan.data.holds_mu(path):
         return _mu(path, tell)
     if path.is_dir() or not path.exists():
         contents = dicom.scan(path)
@@ -161,13 +161,13 @@ def _try_cyclegan(root: Path, prefix: str, tell: Tell) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # told of the chapter linearized
-            test, _ = cyclegan.measured_scans(str(root), prefix=prefix)
+            test, _ = cyclegan.data.measured_scans(str(root), prefix=prefix)
     except ValueError as refused:
         tell(f"The chapter cyclegan cannot use it: {refused}")
         return False
     tell(f"The chapter cyclegan can use it, {len(test.quarter)} slices to measure:")
     tell(f"    noisebook run cyclegan {given} --out results")
-    _trainable(tell, partial(cyclegan.check_trainable, "train", str(root), prefix))
+    _trainable(tell, partial(cyclegan.data.check_trainable, "train", str(root), prefix))
     return True
 
 

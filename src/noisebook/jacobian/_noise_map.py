@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from noisebook._checks import check_one_of, check_positive, error
+from noisebook._checks import check_one_of, check_positive, check_shape, error
 
 from ._covariance import Covariance
 from ._operator import MANY, Jacobian
@@ -75,6 +75,8 @@ def noise_map(
     check_positive("period", period)
     if operator.image.ndim != 4 or operator.image.shape[1] != 1:
         raise error("image of a noise map", "(1, 1, Y, X)", tuple(operator.image.shape))
+    if operator._halo is None:  # else the crops are checked
+        check_shape("output of the model for a noise map", operator.output, tuple(operator.image.shape))
     before = operator.evaluations
     if {"exact": 0, "random": probes, "structured": period**2}[method] >= MANY:
         operator.linearize()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,17 +12,20 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from noisebook._checks import (
-    check_finite,
-    check_pixel,
-    check_positive,
-    check_shape,
-    check_tensor,
-    error,
-    model_takes,
-)
+from noisebook._checks import check_finite, check_pixel, check_positive, check_shape, check_tensor, error, model_takes
 
 from ._covariance import Map
+from ._derivative import (
+    check_derivative,
+    check_model,
+    check_output,
+    differentiable,
+    double_backward,
+    frozen,
+    product,
+    relative,
+    reverse_mode,
+)
 from ._trace import trace
 
 FORWARD, REVERSE, REPLAY, FORWARD_MODE, DOUBLE_BACKWARD = 1, 1, 1, 3, 6
@@ -30,43 +33,17 @@ FORWARD, REVERSE, REPLAY, FORWARD_MODE, DOUBLE_BACKWARD = 1, 1, 1, 3, 6
 a product replayed from the kept linearization (0.65 to 0.9); a forward-mode product (1.6 to 2.6); one by double
 backward (3.4 to 6). Rounded up."""
 MANY = 16
-"""So many products at one image repay the linearization's tracing, which costs 12 to 20 network evaluations."""
+"""So many products at one image repay the linearization's tracing, which costs 12 to 20 network evaluations, and its
+check, which costs 6 to 12."""
 Window = tuple[slice, slice]
-
-
-def _check_deterministic(model: nn.Module) -> None:
-    """Raise if the model uses statistics of its batch or random numbers."""
-    for name, module in model.named_modules():
-        statistics = isinstance(module, nn.modules.batchnorm._NormBase) and (
-            (module.training and module.track_running_stats)
-            or (isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None)
-        )
-        random = module.training and isinstance(module, nn.modules.dropout._DropoutNd | nn.RReLU)
-        if statistics or random:
-            kind = f"{type(module).__name__} {name or 'itself'}"
-            remedy = "Call model.eval() first."
-            raise error("model", "no batch statistics or dropout", f"{kind} in training mode", remedy)
-
-
-def _frozen(model: nn.Module, like: Tensor) -> nn.Module:
-    """A copy of ``model`` in dtype and device of ``like``, without in-place activations, that trains nothing."""
-    _check_deterministic(model)
-    # weight_norm keeps computed weights, which cannot be deep-copied: copies of their values stand in
-    computed = [v for m in model.modules() for v in vars(m).values() if isinstance(v, Tensor) and not v.is_leaf]
-    frozen = copy.deepcopy(model, {id(value): value.detach().clone() for value in computed})
-    frozen = frozen.to(like).requires_grad_(False)
-    for module in frozen.modules():
-        if getattr(module, "inplace", False):
-            module.inplace = False  # type: ignore[assignment]
-    return frozen
 
 
 class Jacobian:
     """The Jacobian J of ``model`` at ``image``: ``J @ v`` and ``J.T @ u``.
 
     Args:
-        model: Any module from (1, C, Y, X), or (1, C, Z, Y, X), to a tensor with a leading axis of 1. It is copied, so
-            in-place activations and parameters that require gradients are welcome, and it is not changed.
+        model: Any module or function from (1, C, Y, X), or (1, C, Z, Y, X), to a tensor with a leading axis of 1, which
+            may write in place. A module is copied and not changed; a function must take the image's dtype and device.
         image: The point, in the model's units. Its dtype and device are those of the computation.
         halo: Pixels around the stride-aligned block of an output pixel beyond which nothing influences it; what is
             asked about one pixel is then computed on a crop, exactly. A multiple of ``stride``. None: never crop.
@@ -76,17 +53,19 @@ class Jacobian:
     Attributes:
         image: The point.
         evaluations: Network evaluations so far, in forward passes of the whole image; crops count by their area. The
-            costs of products are nominal: a reverse or replayed product 1, a forward-mode product 3.
+            costs of products are nominal: a reverse or replayed product 1, a forward-mode product 3, and 6 where torch
+            has no forward mode. Checks are not counted.
 
     Raises:
-        ValueError: If the image is not one image of floating numbers, not finite or not what the model takes, the model
-            uses batch statistics or random numbers or does not return one tensor, or ``halo`` is not a multiple of
-            ``stride``.
+        ValueError: If the image is not one image of floating numbers, not finite or not what the model takes, or
+            ``halo`` is not a multiple of ``stride``; if the model does not return one tensor, or its products are no
+            derivative's: it uses batch statistics or random numbers, is a TorchScript, or switches gradients off in a
+            part. The adjoint test and finite differences find that, on a crop of the image in double precision.
 
     Source: Xu & Noo 2022. At a kink of ReLU or max-pooling all products use torch's one-sided convention.
     """
 
-    def __init__(self, model: nn.Module, image: Tensor, *, halo: int | None = None, stride: int = 1) -> None:
+    def __init__(self, model: nn.Module | Map, image: Tensor, *, halo: int | None = None, stride: int = 1) -> None:
         check_tensor("image", image)
         if image.ndim not in (4, 5) or image.shape[0] != 1:
             raise error("image", "one image (1, C, Y, X) or (1, C, Z, Y, X)", f"shape {tuple(image.shape)}")
@@ -94,11 +73,14 @@ class Jacobian:
         check_positive("stride", stride)
         if halo is not None and (halo < 0 or halo % stride or image.ndim != 4):
             raise error("halo", f"a multiple of the stride {stride}, and an image (1, C, Y, X)", halo)
+        check_model(model)
         with torch.inference_mode(False):
-            self._start(_frozen(model, image), image.detach().clone(), halo, stride)
+            image = image.detach().clone()
+            check_derivative(model, image)
+            self._start(frozen(model, image), image, halo, stride)
 
-    def _start(self, frozen: nn.Module, image: Tensor, halo: int | None, stride: int) -> None:
-        self._model, self.image, self._halo, self._stride = frozen, image, halo, stride
+    def _start(self, function: Map, image: Tensor, halo: int | None, stride: int) -> None:
+        self._model, self.image, self._halo, self._stride = function, image, halo, stride
         self.evaluations = 0.0
         if halo is None:
             self._linear  # noqa: B018  # so that a model that does not fit is refused here
@@ -106,23 +88,42 @@ class Jacobian:
     @cached_property
     def _linear(self) -> tuple[Tensor, Map]:
         """The output, and the map u -> J'u."""
-        with torch.inference_mode(False), model_takes(self.image):
-            output, pull = torch.func.vjp(self._model, self.image)[:2]
-        if not isinstance(output, Tensor) or output.ndim == 0 or output.shape[0] != 1:
-            got = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
-            raise error("output of the model", "one tensor with a leading axis of 1", got, "Wrap the model.")
+        with model_takes(self.image):  # that it can be differentiated is known from the check
+            output, pull = reverse_mode(self._model, self.image)
+        check_output(output)
         self.evaluations += FORWARD
-        return output.detach(), lambda u: cast(Tensor, pull(u)[0])
+        return output.detach(), pull
 
     @cached_property
     def _replay(self) -> Map | None:
-        """The map v -> J v from a kept linearization; None where torch cannot trace the model."""
-        tangent = trace(self._model, self.image)
-        self.evaluations += FORWARD if tangent else 0
-        return tangent
+        """The map v -> J v from a kept linearization; None where torch cannot trace the model, or traces it wrongly."""
+        apart = 0.0
+        for functional in (False, True):  # most networks do not need the slower way
+            tangent = trace(self._model, self.image, functional)
+            apart = self._apart(tangent) if tangent else apart
+            if tangent and apart < math.sqrt(torch.finfo(self.image.dtype).eps):
+                self.evaluations += FORWARD
+                return tangent
+        if apart:
+            warnings.warn(f"The kept linearization is {apart:.1%} off forward mode, which is used.", stacklevel=4)
+        return None
+
+    def _apart(self, tangent: Map) -> float:
+        """How far three replays are from forward mode: what they write in place can spoil the second and the third."""
+        generator, apart = torch.Generator().manual_seed(0), 0.0
+        for _ in range(3):
+            v = torch.randn(self.image.shape, generator=generator, dtype=self.image.dtype).to(self.image.device)
+            with torch.no_grad():
+                off = relative(tangent(v), product(self._model, self.image, v)[0])
+            apart = max(apart, off if off < math.inf else math.inf)
+        return apart
 
     def linearize(self) -> None:
-        """Trace the linearization now and keep it: worth it before some `MANY` products, however they are batched."""
+        """Trace the linearization now and keep it: worth it before some `MANY` products, however they are batched.
+
+        It is used only if three replays equal forward mode; else a warning says by how much they differ, and forward
+        mode goes on.
+        """
         self._replay  # noqa: B018
 
     @property
@@ -161,21 +162,17 @@ class Jacobian:
             self.evaluations += REPLAY * len(vectors)
             with torch.no_grad():
                 return torch.cat([tangent(one) for one in vectors])
-        self.evaluations += FORWARD_MODE * len(vectors)
-        with warnings.catch_warnings(), torch.inference_mode(False):
-            # torch's own, once, when forward mode is first used
-            warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", DeprecationWarning)
-            columns = [torch.func.jvp(self._model, (self.image,), (one.clone(),))[1] for one in vectors]
-        return torch.cat(columns).detach()
+        columns, forward = zip(*(product(self._model, self.image, one) for one in vectors), strict=True)
+        self.evaluations += sum(FORWARD_MODE if done else DOUBLE_BACKWARD for done in forward)
+        return torch.cat(columns)
 
     def _transposed(self, u: Tensor) -> Tensor:
         check_tensor("u", u)
         check_shape("u", u, (None, *self.output.shape[1:]))
         check_finite("u", u)
         self.evaluations += REVERSE * len(u)
-        with torch.inference_mode(False):
-            rows = [self._linear[1](one[None].clone()) for one in u.to(self.output)]
-        return torch.cat(rows).detach()
+        with differentiable():
+            return torch.cat([self._linear[1](one[None]) for one in u.to(self.output)])
 
     def double_backward(self, v: Tensor) -> Tensor:
         """``J v`` by two reverse passes, as the paper computes it: g(w) = J'w is linear, and d<g, v>/dw = J v.
@@ -186,14 +183,9 @@ class Jacobian:
         Source: Xu & Noo 2022, and their code; slower than ``J @ v`` and kept as its independent check.
         """
         check_shape("v", v, tuple(self.image.shape))
-        point = self.image.clone().requires_grad_(True)
-        with torch.enable_grad():
-            output = self._model(point)
-            dummy = torch.zeros_like(output, requires_grad=True)
-            (gradient,) = torch.autograd.grad(output, point, dummy, create_graph=True)
-            (product,) = torch.autograd.grad(gradient, dummy, v.to(point))
         self.evaluations += DOUBLE_BACKWARD
-        return product.detach()
+        with differentiable():
+            return double_backward(self._model, self.image, v.to(self.image))
 
     def finite_difference(self, v: Tensor, step: float) -> Tensor:
         """``J v`` as (f(image + step v) - f(image - step v)) / (2 step), (1, C, Y, X); exact to rounding between kinks.
@@ -207,7 +199,7 @@ class Jacobian:
         self.evaluations += 2
         with torch.no_grad():
             ahead, behind = (self._model(self.image + sign * step * v) for sign in (1, -1))
-        return cast(Tensor, ahead - behind) / (2 * step)
+        return (ahead - behind) / (2 * step)
 
     def impulse(self, pixel: tuple[int, int], shape: torch.Size | None = None) -> Tensor:
         """A unit impulse at ``pixel`` = (row, column) of a one-channel image of ``shape`` (the output's by default).
@@ -223,11 +215,8 @@ class Jacobian:
         return like
 
     def _window(self, part: Window) -> Window:
-        """The part of the input that a part of the output depends on, on the pooling grid; all of it without a halo."""
-        sides = self.image.shape[2:]
-        if self._halo is None:
-            return slice(0, sides[0]), slice(0, sides[1])
-        s, halo = self._stride, self._halo
+        """The part of the input that a part of the output depends on, on the pooling grid."""
+        sides, s, halo = self.image.shape[2:], self._stride, cast(int, self._halo)
         rows, columns = (
             slice(max(0, p.start // s * s - halo), min(side, -(-p.stop // s) * s + halo))
             for p, side in zip(part, sides, strict=True)
@@ -237,9 +226,6 @@ class Jacobian:
     @contextmanager
     def _on(self, window: Window) -> Iterator[Jacobian]:
         """The Jacobian on a window of the image; its evaluations are added to ours by its share of the area."""
-        if self._halo is None:
-            yield self
-            return
         part = Jacobian.__new__(Jacobian)
         part._start(self._model, self.image[(..., *window)], None, 1)
         check_shape("output of the model on a crop", part.output, (1, 1, *part.image.shape[2:]))
@@ -247,20 +233,20 @@ class Jacobian:
         self.evaluations += part.evaluations * part.image.numel() / self.image.numel()
 
     def _around(self, pixel: tuple[int, int]) -> Window:
-        height, width = self.image.shape[2:]
-        if self.image.shape[1] != 1:
-            raise error("image for a pixel", "one channel", self.image.shape[1])
-        check_pixel(pixel, height, width)
+        check_shape("image for a pixel", self.image, (1, 1, None, None))
+        check_pixel(pixel, *self.image.shape[2:])
         return slice(pixel[0], pixel[0] + 1), slice(pixel[1], pixel[1] + 1)
 
     def local_response(self, pixel: tuple[int, int]) -> Tensor:
         """The linear local impulse response J delta, (1, 1, Y, X): what a faint point at ``pixel`` becomes.
 
         Raises:
-            ValueError: If the pixel lies outside the image or images have more than one channel.
+            ValueError: If the pixel lies outside the image or the image has more than one channel.
 
         Source: Xu & Noo 2022, the linear LIR.
         """
+        if self._halo is None:
+            return self @ self.impulse(pixel, self.image.shape)
         # the halo's relation is mutual: an input pixel reaches the outputs of its own window, and they need theirs
         reached = self._window(self._around(pixel))
         with self._on(self._window(reached)) as part:
@@ -271,8 +257,10 @@ class Jacobian:
         """J' delta, (1, 1, Y, X): the weights with which the network averages its input at an output pixel.
 
         Raises:
-            ValueError: If the pixel lies outside the image or images have more than one channel.
+            ValueError: If the pixel lies outside the output or the output has more than one channel.
         """
+        if self._halo is None:
+            return self.T @ self.impulse(pixel)
         window = self._window(self._around(pixel))
         with self._on(window) as part:
             row = part.T @ part.impulse((pixel[0] - window[0].start, pixel[1] - window[1].start))
@@ -286,7 +274,7 @@ class Jacobian:
             input_covariance: As for `covariance_image`.
 
         Raises:
-            ValueError: If the pixel lies outside the image or images have more than one channel.
+            ValueError: If the pixel lies outside the output or the output has more than one channel.
         """
         row = self.row(pixel)
         return float((row * input_covariance(row)).sum())
@@ -305,14 +293,16 @@ class Jacobian:
             (1, 1, rows, columns).
 
         Raises:
-            ValueError: If the pixel or the ROI lies outside the image or images have more than one channel.
+            ValueError: If the pixel or the ROI lies outside the output or the output has more than one channel.
 
         Source: Xu & Noo 2022: a = J' delta, b = S a, covariance = J b.
         """
-        sides = self.image.shape[2:]
+        sides = (self.output if self._halo is None else self.image).shape[2:]
         part = (slice(0, sides[0]), slice(0, sides[1])) if roi is None else roi
         if not all(0 <= p.start < p.stop <= side for p, side in zip(part, sides, strict=True)):
             raise error("roi", f"slices within {tuple(sides)}", roi)
+        if self._halo is None:
+            return (self @ input_covariance(self.row(pixel)))[(..., *part)]
         own, window = self._window(self._around(pixel)), self._window(part)
         if not all(w.start <= o.start and o.stop <= w.stop for o, w in zip(own, window, strict=True)):
             carried = input_covariance(self.row(pixel))
@@ -328,8 +318,6 @@ class Jacobian:
 
     def _placed(self, crop: Tensor, window: Window) -> Tensor:
         """A crop in an image of zeros."""
-        if crop.shape == self.image.shape:
-            return crop
         whole = torch.zeros_like(self.image)
         whole[(..., *window)] = crop
         return whole

@@ -1,4 +1,4 @@
-"""The linearization of a network at an image as a kept, simplified graph of torch operations."""
+"""The linearization of a function at an image as a kept, simplified graph of torch operations."""
 
 from __future__ import annotations
 
@@ -9,30 +9,53 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
+from torch.fx.experimental.const_fold import split_const_subgraphs
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.node import map_arg
 
 from ._covariance import Map
+from ._derivative import forward_mode
 
 aten = torch.ops.aten
 
 
-def trace(model: nn.Module, image: Tensor) -> Map | None:
-    """The map v -> J v at ``image``, traced once; None where torch cannot trace the model.
+def trace(function: Map, image: Tensor, functional: bool) -> Map | None:
+    """The map v -> J v at ``image``, traced once; None where torch cannot trace the function.
 
     What torch records is kept but for copies to the same type, additions of zero (forward mode's tangents of constant
     weights) and channel-wise scales behind a convolution (batch normalisation), which move into its weights.
+
+    Args:
+        function: The function.
+        image: The point.
+        functional: Rewrite what is written in place, which the replay would otherwise repeat on results that are kept;
+            it doubles the time.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
         warnings.simplefilter("ignore")  # torch's own, on its tracing
+        zero = torch.zeros_like(image)
         try:
-            tangent = cast(Map, torch.func.linearize(model, image)[1])
-            tangent(torch.zeros_like(image))  # the constants are computed at the first call
-        except (RuntimeError, NotImplementedError, TypeError):
+            # the image is an argument, so that what is made of it alone can be rewritten too
+            recorded = make_fx(lambda x, v: forward_mode(function, x, v))(image, zero)
+            if functional:
+                recorded = make_fx(torch.func.functionalize(recorded))(image, zero)
+            tangent = split_const_subgraphs(_at(recorded, image))
+            tangent(zero)  # the constants are computed at the first call
+            _simplify(tangent, image.dtype)
+            tangent(zero)
+        except Exception:  # whatever torch raises on its way
             return None
-    for cell in tangent.__closure__ or ():
-        if isinstance(cell.cell_contents, GraphModule):
-            with torch.no_grad():
-                _simplify(cell.cell_contents, image.dtype)
-    return tangent
+    return cast(Map, tangent)
+
+
+def _at(module: GraphModule, image: Tensor) -> GraphModule:
+    """The graph of two arguments with ``image`` for its first."""
+    first = next(iter(module.graph.nodes))
+    module.register_buffer("image", image)
+    with module.graph.inserting_before(first):
+        _replace(first, module.graph.get_attr("image"))
+    module.recompile()
+    return module
 
 
 def _simplify(module: GraphModule, dtype: torch.dtype) -> None:
@@ -45,18 +68,16 @@ def _simplify(module: GraphModule, dtype: torch.dtype) -> None:
         if node.op == "placeholder" or varying.intersection(node.all_input_nodes):
             varying.add(node)
 
-    def value(node: Any) -> Any:
+    def value(node: Node) -> Any:
         """Of a node that does not depend on the vector; LookupError if it is made of more than the kept constants."""
-        if not isinstance(node, Node):
-            return node
         if node.target is operator.getitem and cast(Node, node.args[0]).op == "get_attr":
             return constants[cast(int, node.args[1])].clone()
         if node.op != "call_function" or node.target is operator.getitem:
             raise LookupError(node.name)
-        return cast(Any, node.target)(*map(value, node.args), **node.kwargs)
+        return cast(Any, node.target)(*map_arg(node.args, value), **map_arg(node.kwargs, value))
 
     for node in reversed(copies):
-        if node in varying and not _written(node):
+        if node in varying:
             _replace(node, node.args[0])
     for node in list(graph.nodes):
         if node not in varying or node.target not in (aten.add.Tensor, aten.mul.Tensor):
@@ -80,13 +101,6 @@ def _simplify(module: GraphModule, dtype: torch.dtype) -> None:
                 _replace(node, before)
     graph.eliminate_dead_code()
     module.recompile()
-
-
-def _written(node: Node) -> bool:
-    """Whether an operation changes this result, or a view of it, in place."""
-    schemas = [(user, user.target._schema) for user in node.users if hasattr(user.target, "_schema")]
-    views = [user for user, schema in schemas if any(value.alias_info for value in schema.returns)]
-    return any(schema.is_mutable for _, schema in schemas) or any(map(_written, views))
 
 
 def _replace(node: Node, by: Any) -> None:

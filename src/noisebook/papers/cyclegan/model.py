@@ -1,35 +1,41 @@
-"""Generators and discriminators of the CycleGAN chapter.
+"""Generators and discriminators, the authors' checkpoints, and whole slices through a generator.
 
 J.-Y. Zhu, T. Park, P. Isola, A. A. Efros, "Unpaired image-to-image translation using cycle-consistent adversarial
 networks", ICCV 2017, doi 10.1109/ICCV.2017.244; for CT: E. Kang et al., Medical Physics 46(2), 2019, arXiv 1806.09748.
-The architecture is that of a course project on the AAPM data, whose checkpoints `from_authors` reads.
+The architecture is that of a course project on the AAPM data, whose checkpoints `from_authors` reads. Instance
+normalisation takes its statistics from the whole image (D. Ulyanov et al., arXiv 1607.08022), so crops and slices are
+treated differently.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from noisebook import weights
 from noisebook._checks import check_positive, check_rank, error
+from noisebook.inference import tiled
+
+from .data import AIR_HU, check_hu
 
 SCALE_HU = 4000.0
 """The authors' networks see HU, not below `AIR_HU`, over this."""
-AIR_HU = -1000.0
-SMALLEST = 128
-"""The least side of an image, in pixels: that of the authors' crops."""
 INIT = 0.02
 """Standard deviation of new weights."""
 SLOPE = 0.2
 """Of the leaky ReLUs."""
 EPS = 1e-5
 """What instance normalisation adds to variances."""
+CRITICS = ("authors", "windowed")
+"""What judges: the authors' discriminators, or ones without normalisation that see soft tissue alone."""
 NETS = ("G_Q2F", "G_F2Q", "D_F", "D_Q")
 """The four networks by the authors' names: Q is quarter dose, F full dose."""
 
@@ -56,14 +62,14 @@ class _ChannelsLastNorm(torch.autograd.Function):
         rows = [
             value.to(x.dtype).expand(-1, -1, 1, x.shape[3]).contiguous(memory_format=torch.channels_last)
             for value in (constant, of_x, scale)
-        ]  # of equal values, as long loops are sooner than those over the channels alone
+        ]  # rows of equal values: one long loop takes less time than many short ones over the channels
         return torch.addcmul(rows[0], x, rows[1]).addcmul_(grad, rows[2])
 
 
 class InstanceNorm(nn.Module):
     """Each channel of each image to mean 0 and variance 1, without trained values.
 
-    As group normalisation with a group a channel: the same numbers as `torch.nn.InstanceNorm2d`, sooner on a CPU.
+    As group normalisation with a group a channel: the same numbers as `torch.nn.InstanceNorm2d`, faster on a CPU.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,21 +96,10 @@ def _norm_relu() -> list[nn.Module]:
     return [InstanceNorm(), nn.ReLU(inplace=True)]
 
 
-class _Down(nn.Module):
-    """Twice: convolution of 3 x 3 to twice the channels, instance normalisation, ReLU; the size stays."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv = nn.Sequential(
-            nn.Conv2d(width, 2 * width, 3, padding=1, bias=False),
-            *_norm_relu(),
-            nn.Conv2d(2 * width, 4 * width, 3, padding=1, bias=False),
-            *_norm_relu(),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, W, Y, X) to (B, 4 W, Y, X)."""
-        return self.conv(x)  # type: ignore[no-any-return]
+def _twice(name: str, kind: type[nn.Conv2d | nn.ConvTranspose2d], channels: Sequence[int]) -> nn.Sequential:
+    """Under a name, twice: a kernel of 3 x 3, instance normalisation, ReLU; (B, channels, Y, X), whose size stays."""
+    layers = [(kind(a, b, 3, padding=1, bias=False), *_norm_relu()) for a, b in pairwise(channels)]
+    return nn.Sequential(OrderedDict({name: nn.Sequential(*chain(*layers))}))
 
 
 class _Residual(nn.Module):
@@ -112,35 +107,12 @@ class _Residual(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.res_block = nn.Sequential(
-            Reflect(1),
-            nn.Conv2d(channels, channels, 3),
-            *_norm_relu(),
-            Reflect(1),
-            nn.Conv2d(channels, channels, 3),
-            InstanceNorm(),
-        )
+        halves = [(Reflect(1), nn.Conv2d(channels, channels, 3), InstanceNorm()) for _ in range(2)]
+        self.res_block = nn.Sequential(*halves[0], nn.ReLU(inplace=True), *halves[1])
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape."""
         return x + self.res_block(x)  # type: ignore[no-any-return]
-
-
-class _Up(nn.Module):
-    """Twice: transposed convolution of 3 x 3 to half the channels, instance normalisation, ReLU; the size stays."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.deconv = nn.Sequential(
-            nn.ConvTranspose2d(4 * width, 2 * width, 3, padding=1, bias=False),
-            *_norm_relu(),
-            nn.ConvTranspose2d(2 * width, width, 3, padding=1, bias=False),
-            *_norm_relu(),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, 4 W, Y, X) to (B, W, Y, X)."""
-        return self.deconv(x)  # type: ignore[no-any-return]
 
 
 class Generator(nn.Module):
@@ -165,9 +137,9 @@ class Generator(nn.Module):
         super().__init__()
         self.scale_hu = scale_hu
         self.first_layer = nn.Sequential(Reflect(3), nn.Conv2d(1, width, 7), *_norm_relu())
-        self.conv_block = _Down(width)
+        self.conv_block = _twice("conv", nn.Conv2d, (width, 2 * width, 4 * width))
         self.res_layers = nn.ModuleList(_Residual(4 * width) for _ in range(blocks))
-        self.deconv_block = _Up(width)
+        self.deconv_block = _twice("deconv", nn.ConvTranspose2d, (4 * width, 2 * width, width))
         self.last_layer = nn.Sequential(Reflect(3), nn.Conv2d(width, 1, 7), nn.Tanh())
         _initialise(self)
         nn.init.normal_(cast(Tensor, self.last_layer[1].weight), 0, last)
@@ -202,20 +174,15 @@ class Discriminator(nn.Module):
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(1, width, 4, 2, bias=False), nn.LeakyReLU(SLOPE, inplace=True)]
         for inputs, stride in ((width, 2), (2 * width, 2), (4 * width, 1)):
-            layers += [
-                nn.Conv2d(inputs, 2 * inputs, 4, stride, bias=False),
-                InstanceNorm() if norm else nn.Identity(),
-                nn.LeakyReLU(SLOPE, inplace=True),
-            ]
+            layers += [nn.Conv2d(inputs, 2 * inputs, 4, stride, bias=False), InstanceNorm() if norm else nn.Identity()]
+            layers += [nn.LeakyReLU(SLOPE, inplace=True)]
         last = nn.Conv2d(8 * width, 1, 4, bias=False)
         self.discriminator = nn.Sequential(*layers, last)
         _initialise(self)
         if not norm:
-            for layer in self.discriminator:
-                if isinstance(layer, nn.Conv2d):
-                    nn.init.kaiming_normal_(layer.weight, SLOPE)
-            with torch.no_grad():
-                last.weight.mul_(0.1)
+            for weight in self.parameters():
+                nn.init.kaiming_normal_(weight, SLOPE)
+            last.weight.data.mul_(0.1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Judge (B, 1, Y, X)."""
@@ -230,56 +197,48 @@ def _initialise(net: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-@dataclass(frozen=True)
-class Nets:
-    """What a training or a checkpoint gives.
+_Judge = Discriminator | None
 
-    Attributes:
+
+class Nets(nn.Module):
+    """The networks of a training or a checkpoint; what is there is in the state dict, under these names.
+
+    Args:
         q2f: From quarter to full dose: the denoiser.
-        f2q: From full to quarter dose; None for supervised nets.
+        f2q: From full to quarter dose; None for supervised networks.
         d_f: Judges full-dose images; None where it was not kept.
         d_q: Judges quarter-dose images; None where it was not kept.
     """
 
-    q2f: Generator
-    f2q: Generator | None = None
-    d_f: Discriminator | None = None
-    d_q: Discriminator | None = None
-
-    def to(self, device: str) -> Nets:
-        """The same, moved there."""
-        nets = (self.q2f, self.f2q, self.d_f, self.d_q)
-        return Nets(*(net and net.to(device) for net in nets))  # type: ignore[arg-type]
+    def __init__(self, q2f: Generator, f2q: Generator | None = None, d_f: _Judge = None, d_q: _Judge = None) -> None:
+        super().__init__()
+        self.q2f, self.f2q, self.d_f, self.d_q = q2f, f2q, d_f, d_q
 
 
-def from_authors(checkpoint: str | Path | Mapping[str, Any]) -> Nets:
+def from_authors(checkpoint: str | Path | Mapping[str, Any], both: bool = False) -> Nets:
     """The networks of one of the authors' checkpoints, any width, in evaluation mode.
 
     Args:
         checkpoint: A file, which `noisebook.weights.read` opens without running anything in it; or what was in it:
             state dictionaries under ``G_Q2F_state_dict`` (needed), ``G_F2Q_state_dict``, ``D_F_state_dict`` and
             ``D_Q_state_dict``. What else is in it (epoch, optimisers) is left alone.
+        both: Whether the way back is needed too.
 
     Raises:
-        ValueError: If `noisebook.weights.read` refuses the file; there is no denoiser, or a state is not that of our
-            architecture.
+        ValueError: If `noisebook.weights.read` refuses the file; a generator that is needed is not there, or a state is
+            not that of our architecture.
     """
+    name = "checkpoint" if isinstance(checkpoint, Mapping) else str(checkpoint)
     if not isinstance(checkpoint, Mapping):
-        checkpoint = _nested(weights.read(checkpoint).state)
-    states = {name: checkpoint.get(f"{name}_state_dict") for name in NETS}
-    if not isinstance(states["G_Q2F"], Mapping):
-        raise error("checkpoint", "G_Q2F_state_dict", ", ".join(sorted(map(str, checkpoint))) or "nothing")
-    found = {name: None if state is None else _net(name, state) for name, state in states.items()}
-    return Nets(*found.values())  # type: ignore[arg-type]
-
-
-def _nested(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Tensors by the part of their names before the first dot, and the rest of it."""
-    found: dict[str, dict[str, Tensor]] = {}
-    for name, value in state.items():
-        part, _, rest = name.partition(".")
-        found.setdefault(part, {})[rest] = value
-    return found
+        state, checkpoint = weights.read(checkpoint).state, {}
+        for key, value in state.items():
+            part, _, rest = key.partition(".")
+            checkpoint.setdefault(part, {})[rest] = value
+    states = {net: checkpoint.get(f"{net}_state_dict") for net in NETS}
+    for net in NETS[: 1 + both]:
+        if not isinstance(states[net], Mapping):
+            raise error(name, f"{net}_state_dict", ", ".join(sorted(map(str, checkpoint))) or "nothing")
+    return Nets(*(None if state is None else _net(net, state) for net, state in states.items()))  # type: ignore[arg-type]
 
 
 def _net(name: str, state: Mapping[str, Tensor]) -> nn.Module:
@@ -298,6 +257,39 @@ def _net(name: str, state: Mapping[str, Tensor]) -> nn.Module:
 def normalise(hu: Tensor, scale_hu: float = SCALE_HU) -> Tensor:
     """HU, any shape, to what the networks see: water to 0, air and below, at the authors' scale, to -0.25."""
     return hu.clamp(min=AIR_HU) / scale_hu
+
+
+def denoise(
+    net: nn.Module, hu: np.ndarray, *, tile: int = 0, halo: int = 0, spacing_mm: float | None = None
+) -> np.ndarray:
+    """Put slices through a generator, one by one.
+
+    An embedded one warns of HU or pixels outside of what it was trained on; the output is then cut to the input's
+    range.
+
+    Args:
+        net: A `Generator`, wherever it lies.
+        hu: (Z, Y, X) float32, HU, square slices from 128 pixels a side on.
+        tile: Side of the tiles in pixels; 0 takes each slice whole, as its instance normalisation is meant.
+        halo: Pixels around each tile that it also sees.
+        spacing_mm: Side of the pixels, if known.
+
+    Returns:
+        The same shape, float32, HU; not clipped, as the authors leave it.
+
+    Raises:
+        ValueError: As `check_hu` and `noisebook.inference.tiled` do.
+    """
+    check_hu("hu", hu)
+    scale = float(net.scale_hu)  # type: ignore[arg-type]
+    device = next(net.parameters()).device
+    outputs = []
+    for image in torch.from_numpy(hu):
+        seen = normalise(image[None, None].to(device), scale)
+        outputs.append(scale * tiled(net, seen, tile=tile or len(image), halo=halo))
+    found: np.ndarray = torch.cat(outputs)[:, 0].cpu().numpy()
+    outside = weights.warn_outside(net, value=hu.clip(min=AIR_HU), spacing=spacing_mm)
+    return found.clip(min(AIR_HU, hu.min()), hu.max()) if outside else found
 
 
 def parameters(net: nn.Module) -> int:

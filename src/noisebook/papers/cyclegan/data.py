@@ -1,4 +1,4 @@
-"""Quarter-dose and full-dose slices: from the CT archive, from files of mu, paired or not.
+"""Quarter-dose and full-dose slices: simulated, from the CT archive, or from files of mu; paired or not.
 
 J.-Y. Zhu et al., ICCV 2017, doi 10.1109/ICCV.2017.244; E. Kang et al., Medical Physics 46(2), 2019, arXiv 1806.09748.
 """
@@ -6,7 +6,8 @@ J.-Y. Zhu et al., ICCV 2017, doi 10.1109/ICCV.2017.244; E. Kang et al., Medical 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,11 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noisebook import ct, datasets
+from noisebook import ct, datasets, embedded
 from noisebook._checks import check_finite, check_one_of, check_rank, check_shape, error
 
-from .network import AIR_HU, SMALLEST
-
+AIR_HU = -1000.0
+WINDOW_HU = (-160.0, 240.0)
+"""The abdominal window."""
+SMALLEST = 128
+"""The least side of an image, in pixels: that of the authors' crops."""
+VALIDATION = 5
+"""The last so many training patients choose the epoch and are not trained on."""
 PAIRINGS = ("shuffled", "patients", "registered")
 """How the doses belong together: drawn apart from the same slices, of different patients, or pixel by pixel."""
 DOSES = ("quarter_dose", "full_dose")
@@ -61,24 +67,20 @@ class Scans:
 
 
 @dataclass(frozen=True, eq=False)
-class Domains:
-    """What a net is trained on.
+class Split:
+    """What a network is trained on, and what it is scored on after each epoch: no patient and no slice is in both.
 
     Attributes:
-        quarter: ``(M, Y, X)`` float32, HU.
-        full: ``(N, Y, X)`` float32, HU.
-        registered: Whether slice k of one is slice k of the other.
+        training: Slices to train on.
+        scored: Slices to score, by name; the first are the validation, which chooses the epoch. Without any the last
+            epoch is taken.
     """
 
-    quarter: Tensor
-    full: Tensor
-    registered: bool
+    training: Scans
+    scored: Mapping[str, Scans]
 
     def __post_init__(self) -> None:
-        for name, images in (("quarter", self.quarter), ("full", self.full)):
-            check_hu(name, images.numpy())
-        if self.registered:
-            check_shape("full", self.full, tuple(self.quarter.shape))
+        check_apart(self.training, self.scored)
 
 
 def check_hu(name: str, hu: np.ndarray) -> None:
@@ -96,8 +98,8 @@ def check_hu(name: str, hu: np.ndarray) -> None:
     check_size(name, hu.shape[1:])
     check_finite(name, hu)
     if np.abs(hu).max() < HU_FROM:
-        got = f"{hu.min():.3g} to {hu.max():.3g}"
-        raise error(name, "HU", got, "This looks like mu: convert it with cyclegan.from_mu.")
+        remedy = "This looks like mu: convert it with cyclegan.data.from_mu."
+        raise error(name, "HU", f"{hu.min():.3g} to {hu.max():.3g}", remedy)
     empty = np.flatnonzero(hu.max((1, 2)) < BODY_HU)
     if len(empty):
         got = f"all air in {len(empty)} slices, the first number {empty[0]}"
@@ -136,20 +138,6 @@ def from_mu(mu: np.ndarray, unit: str = "1/mm") -> np.ndarray:
         raise error("mu", f"linear attenuation in {unit}", f"{dense:.3g} in dense pixels", remedy)
     values = torch.from_numpy(np.asarray(mu, np.float64)) * PER_MM[unit]
     return np.asarray(ct.mu_to_hu(values).numpy(), np.float32)
-
-
-def to_mu(hu: np.ndarray, unit: str = "1/mm") -> np.ndarray:
-    """HU to linear attenuation, any shape, float32.
-
-    Raises:
-        ValueError: Unknown unit; values that are not finite, or are mu.
-    """
-    check_one_of("unit", unit, PER_MM)
-    check_finite("hu", hu)
-    if not hu.size or np.abs(hu).max() < HU_FROM:
-        raise error("hu", "HU", f"up to {np.abs(hu).max():.3g}" if hu.size else "nothing", "This looks like mu.")
-    mu = ct.hu_to_mu(torch.from_numpy(np.asarray(hu, np.float64))) / PER_MM[unit]
-    return np.asarray(mu.numpy(), np.float32)
 
 
 def read_archive(root: str | Path, patients: Iterable[str], *, label: str = "full") -> Scans:
@@ -254,13 +242,14 @@ def _array(file: Path) -> np.ndarray:
     return array
 
 
-def domains(scans: Scans, pairing: str, every: int = 1) -> Domains:
-    """What to train on.
+def domains(scans: Scans, pairing: str, every: int = 1) -> tuple[Tensor, Tensor]:
+    """What to train on: slices at quarter and at full dose, (M, Y, X) and (N, Y, X), float32, HU.
 
     Args:
         scans: Of the training patients.
         pairing: ``shuffled``: all slices of both doses, to be drawn apart; ``patients``: quarter dose of every other
-            patient, the first among them, and full dose of the rest, so that no anatomy is in both; ``registered``.
+            patient, the first among them, and full dose of the rest, so that no anatomy is in both; ``registered``:
+            slice k of one is slice k of the other.
         every: ``registered``: only every so many-th patient. 2 gives those whose quarter dose ``patients`` takes, and
             as many slices of each dose.
 
@@ -270,13 +259,13 @@ def domains(scans: Scans, pairing: str, every: int = 1) -> Domains:
     check_one_of("pairing", pairing, PAIRINGS)
     quarter, full = torch.from_numpy(scans.quarter), torch.from_numpy(scans.full)
     if pairing == "shuffled" or (pairing == "registered" and every == 1):
-        return Domains(quarter, full, pairing == "registered")
+        return quarter, full
     ids = sorted(set(scans.patients))
     if len(ids) < 2:
         raise error("patients", "at least two, known by their ids", len(ids), "Take pairing='shuffled'.")
     step = 2 if pairing == "patients" else every
     first = torch.tensor([ids.index(patient) % step == 0 for patient in scans.patients])
-    return Domains(quarter[first], full[first if pairing == "registered" else ~first], pairing == "registered")
+    return quarter[first], full[first if pairing == "registered" else ~first]
 
 
 def check_apart(training: Scans, others: Mapping[str, Scans]) -> None:
@@ -297,3 +286,103 @@ def check_apart(training: Scans, others: Mapping[str, Scans]) -> None:
 
 def _digests(scans: Scans) -> set[bytes]:
     return {hashlib.sha256(image.tobytes()).digest() for images in (scans.quarter, scans.full) for image in images}
+
+
+def embedded_split() -> Split:
+    """The simulated patients: training, a slice of each validation patient, and a slice of each test patient."""
+    root = embedded.embedded_ct(embedded.TRAIN)
+    return _split(root, datasets.ct_patients(root), {"test": _first_slices(embedded_test())})
+
+
+def embedded_test(label: str = "full", recipe: embedded.CtRecipe = embedded.TEST) -> Scans:
+    """The simulated test patients at quarter dose, beside full dose or (``noise free``) the truth."""
+    root = embedded.embedded_ct(recipe)
+    return read_archive(root, datasets.ct_patients(root), label=label)
+
+
+def measured_scans(data_root: str = "", recipe: str = "test", prefix: str = "") -> tuple[Scans, np.ndarray | None]:
+    """The slices to measure, and their truth, (Z, Y, X) in HU, which only simulated ones have.
+
+    Args:
+        data_root: A CT archive, of which the last five patients test; or the folder of the authors' files of mu; empty
+            for simulated patients.
+        recipe: Of these, by its name in `noisebook.embedded.RECIPES`.
+        prefix: Only patients of the archive whose id starts so.
+
+    Raises:
+        ValueError: As `read_archive` and `read_mu` do.
+    """
+    if not data_root:
+        chosen = embedded.named(recipe)
+        return embedded_test(recipe=chosen), embedded_test("noise free", chosen).full
+    if holds_mu(data_root):
+        return read_mu(data_root, "test"), None
+    patients = datasets.ct_patients(data_root, prefix)
+    return read_archive(data_root, patients[-datasets.TEST_PATIENTS :]), None
+
+
+def training_split(data_root: str = "", prefix: str = "") -> Split:
+    """What to train on and what to score after each epoch; arguments and errors as for `measured_scans`.
+
+    Files of mu know no patients: nothing can be held out of them, and the last epoch is taken, as the authors do.
+    """
+    if not data_root:
+        return embedded_split()
+    if holds_mu(data_root):
+        training = read_mu(data_root, "train")
+        check_apart(training, {"test": read_mu(data_root, "test")})
+        return Split(training, {})
+    return _split(data_root, datasets.ct_patients(data_root, prefix)[: -datasets.TEST_PATIENTS], {})
+
+
+def check_trainable(nets: str, data_root: str = "", prefix: str = "") -> None:
+    """Raise before anything is trained, from headers alone, if the authors' training cannot run on a CT archive.
+
+    Args:
+        nets: Only ``train`` trains.
+        data_root: As for `training_split`; simulated patients and files of mu need no check.
+        prefix: As for `training_split`.
+
+    Raises:
+        ValueError: If there are too few patients, or those to train on differ in image size, or it is one that the
+            networks do not take.
+    """
+    if nets != "train" or not data_root or holds_mu(data_root):
+        return
+    patients = datasets.ct_patients(data_root, prefix)
+    least = datasets.TEST_PATIENTS + VALIDATION + 1
+    if len(patients) < least:
+        raise error("nets=train", f"at least {least} patients, of which the last ten are not trained on", len(patients))
+    sizes = [size for size, _ in datasets.ct_grids(data_root, patients[: -datasets.TEST_PATIENTS])]
+    check_one_size("nets=train", sizes)
+    check_size("nets=train", sizes[0])
+
+
+def check_source(nets: str, data_root: str, prefix: str) -> None:
+    """Raise where `measured_scans`, or `training_split` too, would, from the last patient or the first file of mu.
+
+    Raises:
+        ValueError: There are no such data, too few patients, or a prefix for simulated ones.
+    """
+    if data_root and holds_mu(data_root):
+        for part in PARTS if nets == "train" else ("test",):
+            check_mu(data_root, part)
+    elif data_root:
+        patients = datasets.ct_patients(data_root, prefix)
+        check_trainable(nets, data_root, prefix)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # told where all patients are read
+            read_archive(data_root, patients[-1:])
+    elif prefix:
+        raise error("prefix", "none, for simulated patients", repr(prefix), "Set data_root too.")
+
+
+def _split(root: str | Path, patients: Sequence[str], others: Mapping[str, Scans]) -> Split:
+    """The last patients validate with a slice each, and the rest train."""
+    validation = _first_slices(read_archive(root, patients[-VALIDATION:]))
+    return Split(read_archive(root, patients[:-VALIDATION]), {"validation": validation, **others})
+
+
+def _first_slices(scans: Scans) -> Scans:
+    """One slice of each patient."""
+    return scans.of(sorted(map(scans.patients.index, set(scans.patients))))

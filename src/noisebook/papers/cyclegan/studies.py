@@ -1,4 +1,4 @@
-"""The chapter's long runs: seeds of the three nets, weights of the losses, registration of pairs, discriminators alone.
+"""The chapter's long runs: seeds, weights of the losses, misaligned pairs, and discriminators alone.
 
 J.-Y. Zhu et al., ICCV 2017, doi 10.1109/ICCV.2017.244; E. Kang et al., arXiv 1806.09748.
 """
@@ -14,30 +14,17 @@ import numpy as np
 import torch
 
 from noisebook import embedded
+from noisebook.networks import Trained
 from noisebook.studies import Study
 from noisebook.training import make_fabric
 
-from .crops import batches
-from .nets import (
-    SHIFTED,
-    SMALL,
-    TWIN,
-    Trained,
-    checkpoints,
-    embedded_scans,
-    embedded_test,
-    train,
-    watched_scans,
-)
-from .network import normalise
-from .quality import flat_regions, residuals_hu, rmse_hu, scores, texture
-from .scans import Scans, check_apart, domains
-from .training import CRITICS, Config, Training
-from .watch import denoise
+from .data import Scans, Split, check_apart, domains, embedded_split, embedded_test
+from .experiment import BASELINE, NETWORKS, SHIFTED, SMALL, Config, Training, Validation, crops, trainee
+from .measures import MISALIGNED, PAIRED, UNPAIRED, flat_regions, residuals_hu, rmse_hu, scores, texture
+from .model import CRITICS, denoise, normalise
 
-UNPAIRED, PAIRED, ASIDE = 0, 1, 2
-"""Kinds of training: CycleGAN, and supervised on registered pairs, and on pairs of which one is aside."""
 RESIDUALS = ("cycle_quarter", "cycle_full", "identity_full", "identity_quarter")
+SPACING_MM = embedded.TEST.grid.spacing_mm
 Arrays = dict[str, np.ndarray]
 
 
@@ -46,28 +33,22 @@ class _Bench:
     """What every net of a study is trained on and measured with.
 
     Attributes:
-        training: Slices to train on.
-        watched: The validation, and one slice of each test patient.
+        split: Slices to train on; the validation, and one slice of each test patient.
         test: All test slices, beside full dose.
         truth: ``(Z, Y, X)``, HU, of the same slices.
         regions: As `flat_regions` gives them.
-        spacing_mm: Pixel size.
     """
 
-    training: Scans
-    watched: dict[str, Scans]
+    split: Split
     test: Scans
     truth: np.ndarray
     regions: list[tuple[int, int, int]]
-    spacing_mm: float
 
 
 def _bench() -> _Bench:
-    training, validation = embedded_scans()
-    test, truth = embedded_test(), embedded_test("noise free").full
-    watched = watched_scans(validation, test)
-    check_apart(training, watched | {"all test slices": test})
-    return _Bench(training, watched, test, truth, flat_regions(truth), embedded.TEST.grid.spacing_mm)
+    split, test, truth = embedded_split(), embedded_test(), embedded_test("noise free").full
+    check_apart(split.training, {"all test slices": test})
+    return _Bench(split, test, truth, flat_regions(truth))
 
 
 def study_seeds(folder: Path, device: str, *, seeds: list[int], epochs: int, width: int) -> Arrays:
@@ -80,8 +61,8 @@ def study_seeds(folder: Path, device: str, *, seeds: list[int], epochs: int, wid
         epochs: Of the schedule.
         width: Channels of the generators; the discriminators have twice as many.
     """
-    configs = [replace(config, seed=seed) for seed in seeds for config in (SMALL, TWIN, SHIFTED)]
-    return measure_all(folder.parents[1] / "nets", device, [_sized(config, epochs, width) for config in configs])
+    configs = [replace(config, seed=seed) for seed in seeds for config in (SMALL, BASELINE, SHIFTED)]
+    return measure_all(folder, device, configs, epochs, width)
 
 
 def study_lambdas(
@@ -102,13 +83,13 @@ def study_lambdas(
         for seed in seeds
         for cycle, identity in lambdas
     ]
-    return measure_all(folder.parents[1] / "nets", device, [_sized(config, epochs, width) for config in configs])
+    return measure_all(folder, device, configs, epochs, width)
 
 
 def study_registration(
     folder: Path, device: str, *, shifts: list[int], seeds: list[int], epochs: int, width: int
 ) -> Arrays:
-    """Train the supervised twin on pairs that are more and more aside; the arrays are those of `measure_all`.
+    """Train the paired baseline on pairs that are more and more misaligned; the arrays are those of `measure_all`.
 
     Args:
         folder: As for `study_seeds`, and as all below.
@@ -118,8 +99,8 @@ def study_registration(
         epochs: Of the schedule.
         width: Channels of the generators.
     """
-    configs = [replace(TWIN, shift=shift, seed=seed) for seed in seeds for shift in shifts]
-    return measure_all(folder.parents[1] / "nets", device, [_sized(config, epochs, width) for config in configs])
+    configs = [replace(BASELINE, shift=shift, seed=seed) for seed in seeds for shift in shifts]
+    return measure_all(folder, device, configs, epochs, width)
 
 
 def study_critics(
@@ -140,31 +121,29 @@ def study_critics(
         Of each kind and seed, (N,): ``kind``, ``seed``; and ``loss``, (N, steps / every), sums of two squared terms on
         new crops, means over both discriminators: 1/2 is for who cannot tell.
     """
-    given, fabric = embedded_scans()[0], make_fabric(device)
+    given, fabric = embedded_split().training, make_fabric(device)
     found: Arrays = {"kind": np.repeat(np.arange(len(CRITICS)), len(seeds)), "seed": np.tile(seeds, len(CRITICS))}
     losses = []
     for kind, seed in zip(found["kind"], found["seed"], strict=True):
         config = replace(SMALL, critics=CRITICS[kind], critic=width, batch=batch, looks=1, crops=steps, seed=int(seed))
-        trainee = Training(config)
-        trainee.d_f.to(device), trainee.d_q.to(device)
-        crops = batches(domains(given, config.pairing), config, torch.Generator().manual_seed(config.seed))
-        for pair in itertools.islice(crops, steps):
+        judges = Training(config)
+        judges.d_f.to(device), judges.d_q.to(device)
+        drawn = crops(*domains(given, config.pairing), config, torch.Generator().manual_seed(config.seed))
+        for pair in itertools.islice(drawn, steps):
             quarter, full = (normalise(images.to(device), config.scale_hu) for images in pair)
-            losses.append(float(trainee.look(fabric, (quarter, full), (quarter, full))))
+            losses.append(float(judges.look(fabric, (quarter, full), (quarter, full))))
     return found | {"loss": np.reshape(losses, (len(found["kind"]), -1, every)).mean(2)}
 
 
-def _sized(config: Config, epochs: int, width: int) -> Config:
-    return replace(config, epochs=epochs, width=width, critic=2 * width)
-
-
-def measure_all(folder: Path, device: str, configs: Sequence[Config]) -> Arrays:
+def measure_all(folder: Path, device: str, configs: Sequence[Config], epochs: int, width: int) -> Arrays:
     """Train and measure nets on the simulated patients.
 
     Args:
-        folder: For checkpoints.
+        folder: As for `study_seeds`.
         device: To train on.
-        configs: N, of the same number of epochs E.
+        configs: N.
+        epochs: E, of the schedule.
+        width: Channels of the generators; the discriminators have twice as many.
 
     Returns:
         Of each net, (N,): ``kind``, ``seed``, ``shift``, ``lambda_cycle``, ``lambda_identity``; ``epoch``, the chosen
@@ -175,42 +154,37 @@ def measure_all(folder: Path, device: str, configs: Sequence[Config]) -> Arrays:
         Of the quarter dose, the same with the prefix ``input_``; of the full dose ``full_power``,
         ``full_mean_frequency`` and ``full_rmse_truth``; ``frequency``, 1/mm, (R,); ``patient``, numbers from 0, (Z,).
     """
-    bench = _bench()
-    rows = []
-    for config in configs:
-        data = domains(bench.training, config.pairing, config.every)
-        place = checkpoints(folder, config)
-        rows.append(_of_config(config) | _row(bench, train(config, data, place, bench.watched, device, samples=False)))
+    bench, rows = _bench(), []
+    for one in configs:
+        config, validation = replace(one, epochs=epochs, width=width, critic=2 * width), Validation(bench.split.scored)
+        place = NETWORKS.checkpoints(folder.parents[1] / "nets", config.pairing, config)
+        trained = NETWORKS.train(config, place, bench.split, trainee=trainee(config, validation), device=device)
+        rows.append(_row(bench, config, trained))
     found = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     test = bench.test
     found |= {f"input_{name}": values for name, values in measure(bench, test.quarter).items()}
     full = measure(bench, test.full, against_full=False)
     found |= {f"full_{name}": full[name] for name in ("power", "mean_frequency", "rmse_truth")}
-    found["frequency"] = texture(test.full, bench.truth, bench.regions, spacing_mm=bench.spacing_mm)[0]
+    found["frequency"] = texture(test.full, bench.truth, bench.regions, spacing_mm=SPACING_MM)[0]
     found["patient"] = np.unique(list(test.patients), return_inverse=True)[1]
     return found
 
 
-def _of_config(config: Config) -> Arrays:
-    kind = (ASIDE if config.shift else PAIRED) if config.supervised else UNPAIRED
-    names = ("seed", "shift", "lambda_cycle", "lambda_identity")
-    return {"kind": np.array(kind)} | {name: np.array(getattr(config, name)) for name in names}
-
-
-def _row(bench: _Bench, trained: Trained) -> Arrays:
-    test, nets = bench.test, trained.nets
-    found = measure(bench, denoise(nets.q2f, test.quarter)) | {"epoch": np.array(trained.epoch)} | trained.scores
-    nothing = np.full(len(trained.scores["test"]), np.nan)
-    found |= {name: trained.losses.get(name, nothing) for name in ("adversarial", "critics")}
-    left = dict.fromkeys(RESIDUALS, np.nan)
-    if nets.f2q is not None:
-        left = residuals_hu(nets.q2f, nets.f2q, test.quarter, test.full)
+def _row(bench: _Bench, config: Config, trained: Trained) -> Arrays:
+    test, nets, validation = bench.test, trained.net, trained.trainee.validation
+    found = {"kind": np.array((MISALIGNED if config.shift else PAIRED) if config.supervised else UNPAIRED)}
+    found |= {name: np.array(getattr(config, name)) for name in ("seed", "shift", "lambda_cycle", "lambda_identity")}
+    found |= measure(bench, denoise(nets.q2f, test.quarter)) | {"epoch": np.array(validation.epoch)}
+    found |= dict(zip(validation.slices, np.array(validation.scores).T, strict=True))
+    for name in ("adversarial", "critics"):
+        found[name] = np.array([row.get(name, np.nan) for row in trained.log])
+    left = residuals_hu(nets.q2f, nets.f2q, test.quarter, test.full) if nets.f2q else dict.fromkeys(RESIDUALS, np.nan)
     return found | {name: np.array(left[name]) for name in RESIDUALS}
 
 
 def measure(bench: _Bench, image: np.ndarray, *, against_full: bool = True) -> Arrays:
     """The numbers of one output (Z, Y, X), HU, of the test slices; ``against_full``: also those against full dose."""
-    _, power, centre = texture(image, bench.truth, bench.regions, spacing_mm=bench.spacing_mm)
+    _, power, centre = texture(image, bench.truth, bench.regions, spacing_mm=SPACING_MM)
     found = {"rmse_truth": rmse_hu(image, bench.truth), "power": power, "mean_frequency": np.array(centre)}
     if against_full:
         found |= {"rmse_full": rmse_hu(image, bench.test.full)} | scores(image, bench.test.full)
@@ -219,28 +193,14 @@ def measure(bench: _Bench, image: np.ndarray, *, against_full: bool = True) -> A
 
 _DATA = f"{embedded.TRAIN.id} {embedded.TEST.id}"
 _SIZE = {"epochs": SMALL.epochs, "width": SMALL.width}
+_LAMBDAS = [[0, 0], [10, 0], [10, 5], [100, 50]]
+_CRITICS = {"steps": 1200, "every": 100, "batch": 4, "width": SMALL.critic}
+_SHIFTS, _SEEDS = [0, 2, 4, 8, 512], [0, 1, 2]
+
 STUDIES = (
-    Study("cyclegan", "seeds", study_seeds, {"seeds": [0, 1, 2], **_SIZE}, data=_DATA),
-    Study(
-        "cyclegan",
-        "lambdas",
-        study_lambdas,
-        {"lambdas": [[0, 0], [10, 0], [10, 5], [100, 50]], "seeds": [0], **_SIZE},
-        data=_DATA,
-    ),
-    Study(
-        "cyclegan",
-        "registration",
-        study_registration,
-        {"shifts": [0, 2, 4, 8, 512], "seeds": [0, 1, 2], **_SIZE},
-        data=_DATA,
-    ),
-    Study(
-        "cyclegan",
-        "critics",
-        study_critics,
-        {"seeds": [0, 1, 2], "steps": 1200, "every": 100, "batch": 4, "width": SMALL.critic},
-        data=embedded.TRAIN.id,
-    ),
+    Study("cyclegan", "seeds", study_seeds, {"seeds": _SEEDS, **_SIZE}, (), _DATA),
+    Study("cyclegan", "lambdas", study_lambdas, {"lambdas": _LAMBDAS, "seeds": [0], **_SIZE}, (), _DATA),
+    Study("cyclegan", "registration", study_registration, {"shifts": _SHIFTS, "seeds": _SEEDS, **_SIZE}, (), _DATA),
+    Study("cyclegan", "critics", study_critics, {"seeds": _SEEDS, **_CRITICS}, (), embedded.TRAIN.id),
 )
 """Every long run of the chapter; the nets of seed 0 are the embedded ones, unless shifts or weights are others."""
