@@ -163,7 +163,7 @@ class Inserts:
 
     def photon_data(self) -> str:
         lines = ["| network | images | size | expected photons per pixel |", "|:---|:---|:---|:---|"]
-        for name, config in gap.EMBEDDED.items():
+        for name, config in gap.experiment.SHIPPED.items():
             kind = "five known images" if config.data == "toy" else f"{config.images:,} tissues"
             lines.append(f"| {name} | {kind} | {' × '.join(map(str, config.size))} | {config.mean:g} |")
         return "\n".join(lines)

@@ -52,7 +52,7 @@ def claims() -> dict[str, list[Claim]]:
             redraw=np.array([0.7, 0.7]),
         ),
         "cyclegan": cyclegan.PAPER.claims(),
-        "gap": gap.claims(read(gap.STUDIES)),
+        "gap": gap.PAPER.claims(),
         "xray": xray.PAPER.claims({"initial": np.full(5, 2839.0), "wrapped": wrapped}),
         "compare": compare.claims({name: measures() for name in listed}, listed),
     }

@@ -137,7 +137,7 @@ def test_too_little_is_refused() -> None:
 def test_a_photon_network_keeps_the_photons_and_can_be_traced() -> None:
     """Counts and expected photons have one sum; products replayed from the trace are those of forward mode."""
     torch.manual_seed(0)
-    model = compare.Photons(gap.UNet(depth=2, width=4).eval()).requires_grad_(False)
+    model = compare.Photons(gap.model.UNet(depth=2, width=4).eval()).requires_grad_(False)
     counts = torch.poisson(torch.full((1, 1, 16, 16), 2.0))
     assert float(model(counts).sum()) == pytest.approx(float(counts.sum()), rel=1e-5)
     v = torch.randn(1, 1, 16, 16)

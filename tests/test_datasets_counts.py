@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 from noisebook.datasets import count_report, read_counts
-from noisebook.papers.gap.training import tissues
+from noisebook.papers.gap.data import tissues
 
 COUNTS = np.random.default_rng(0).poisson(3.0, (5, 12, 17)).astype(np.uint16)
 

@@ -106,7 +106,7 @@ class Photons(nn.Module):
 
     def forward(self, counts: Tensor) -> Tensor:
         """(N, 1, Y, X), as many expected photons as there are counts."""
-        return gap.shares(self.net(counts)) * counts.sum((1, 2, 3), keepdim=True)
+        return gap.model.shares(self.net(counts)) * counts.sum((1, 2, 3), keepdim=True)
 
 
 class Hounsfield(nn.Module):
@@ -156,7 +156,7 @@ def checked(out: str, networks: list[str], realisations: int, probes: int, seed:
 
 def _chosen(seed: int, only: Sequence[str]) -> list[str]:
     """The networks that are compared, in the order of `MAKERS`, or an error as of `subjects`."""
-    check_range("seed", seed, 0, min(gap.FIRST_TRAINING_SEED, regularity.ROWS - regularity.TRAIN) // IMAGES - 1)
+    check_range("seed", seed, 0, min(gap.data.FIRST_TRAINING_SEED, regularity.ROWS - regularity.TRAIN) // IMAGES - 1)
     known = [name for name in MAKERS if name in _registry.entries()]
     for name in only:
         check_one_of("networks", name, known)
@@ -222,12 +222,12 @@ def _circles(name: str, number: int) -> Subject:
 
 
 def _photons(name: str, number: int) -> Subject:
-    truth = gap.drawn(number, (64, 64), 0.0)[0]
+    truth = gap.data.drawn(number, (64, 64), 0.0)[0]
     return Subject(
         name,
         "simulated tissue, one photon per pixel",
         "photons",
-        Photons(gap.load(name)),
+        Photons(gap.experiment.NETWORKS.load(name)),
         truth,
         truth,
         lambda count, generator: torch.poisson(truth.expand(count, -1, -1, -1), generator=generator),
