@@ -34,7 +34,7 @@ def test_the_authors_size_has_the_authors_parameters(scaling: int, count: int) -
         parameters = sum(p.numel() for p in regularity.UNet(scaling).parameters())
     assert (parameters, len(state)) == (count, 130)
     assert {"inc.double_conv.0.weight", "down4.maxpool_conv.1.double_conv.6.running_var"} <= state.keys()
-    assert {"up1.conv.double_conv.4.bias", "out.weight", "prediction.bias"} <= state.keys()
+    assert {"up1.conv.double_conv.4.bias", "out.conv.weight", "out.conv.bias", "prediction.bias"} <= state.keys()
 
 
 @pytest.mark.parametrize(("scaling", "side"), [(1, 128), (2, 64), (3, 80)])
