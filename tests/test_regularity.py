@@ -7,9 +7,10 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import published
 import pytest
 import torch
-from torch import nn
+from torch.nn import functional as F
 
 from noisebook import archives, weights
 from noisebook.papers import regularity
@@ -29,25 +30,9 @@ class Plain:
 
 @pytest.mark.parametrize(("scaling", "count"), [(1, 17_268_545), (2, 69_034_337), (3, 155_310_657)])
 def test_the_authors_size_has_the_authors_parameters(scaling: int, count: int) -> None:
-    """64 channels: the published numbers of parameters, in 130 tensors of the published names."""
+    """64 channels: the published numbers of parameters."""
     with torch.device("meta"):
-        state = regularity.UNet(scaling).state_dict()
-        parameters = sum(p.numel() for p in regularity.UNet(scaling).parameters())
-    assert (parameters, len(state)) == (count, 130)
-    assert {"inc.double_conv.0.weight", "down4.maxpool_conv.1.double_conv.6.running_var"} <= state.keys()
-    assert {"up1.conv.double_conv.4.bias", "out.conv.weight", "out.conv.bias", "prediction.bias"} <= state.keys()
-
-
-@pytest.mark.parametrize(("scaling", "side"), [(1, 128), (2, 64), (3, 80)])
-def test_weights_of_the_authors_shapes_load_and_run(scaling: int, side: int) -> None:
-    """Random weights of the published shapes load strictly, and run at batch 1."""
-    with torch.device("meta"):
-        shapes = {name: (value.shape, value.dtype) for name, value in regularity.UNet(scaling).state_dict().items()}
-    net = regularity.UNet(scaling)
-    state = {n: torch.rand(s) if d.is_floating_point else torch.zeros(s, dtype=d) for n, (s, d) in shapes.items()}
-    with torch.no_grad():
-        output = weights.into(net, state).eval()(torch.rand(1, 1, side, side) * 1e-6)
-    assert output.shape == (1, 1, side, side)
+        assert sum(p.numel() for p in regularity.UNet(scaling).parameters()) == count
 
 
 @pytest.mark.parametrize(("scaling", "sides"), [(1, (33, 47)), (2, (64, 79)), (3, (97, 80))])
@@ -59,19 +44,42 @@ def test_odd_sides_keep_their_size(scaling: int, sides: tuple[int, int]) -> None
         assert net(torch.rand(batch, 1, *sides)).shape == (batch, 1, *sides)
 
 
-def test_the_network_is_that_of_plain_operations() -> None:
-    """At s = 2: reflecting 6x6 convolutions over 4, batch norm, ReLU, cut top left; checked on the first block."""
-    net = regularity.UNet(2, 2).eval()
-    x = torch.rand(2, 1, 64, 66)
-    c = net.inc.double_conv
-    expected = x
-    for conv, norm in ((c[0], c[2]), (c[4], c[6])):
-        padded = nn.functional.pad(expected, (3, 3, 3, 3), mode="reflect")
-        expected = nn.functional.conv2d(padded, conv.weight, conv.bias) / 4
-        expected = (
-            (expected - norm.running_mean[:, None, None]) / (norm.running_var[:, None, None] + norm.eps).sqrt()
-        ).relu()
-    torch.testing.assert_close(net.inc(x), expected[..., :64, :66])
+def by_name(w: dict[str, torch.Tensor], x: torch.Tensor, s: int) -> torch.Tensor:
+    """The authors' forward pass, written out with plain functions and the published names."""
+
+    def cut(name: str, x: torch.Tensor, padding: int, mode: str = "constant") -> torch.Tensor:
+        y = F.conv2d(F.pad(x, [padding] * 4, mode=mode), w[f"{name}.weight"], w[f"{name}.bias"]) / s**2
+        return y if mode == "reflect" else y[..., : x.shape[2], : x.shape[3]]
+
+    def double(block: str, x: torch.Tensor) -> torch.Tensor:
+        y = x
+        for conv, norm in ((0, 2), (4, 6)):
+            y = cut(f"{block}.double_conv.{conv}", y, -(-(3 * s - 1) // 2), "reflect")
+            known = [w[f"{block}.double_conv.{norm}.{n}"] for n in ("running_mean", "running_var", "weight", "bias")]
+            y = F.batch_norm(y, *known).relu()
+        return y[..., : x.shape[2], : x.shape[3]]
+
+    skips = [double("inc", x)]
+    for level in (1, 2, 3, 4):
+        skips.append(double(f"down{level}.maxpool_conv.1", F.max_pool2d(skips[-1], 2)))
+    y = skips.pop()
+    for level in (1, 2, 3, 4):
+        skip, y = skips.pop(), F.interpolate(y, scale_factor=2, mode="bilinear", align_corners=True)
+        high, wide = skip.shape[2] - y.shape[2], skip.shape[3] - y.shape[3]
+        y = F.pad(y, [wide // 2, wide - wide // 2, high // 2, high - high // 2])
+        y = double(f"up{level}.conv", torch.cat([skip, y], 1))
+    return cut("prediction", cut("out.conv", y, -(-(s - 1) // 2)), -(-(3 * s - 1) // 2))
+
+
+@pytest.mark.parametrize(("scaling", "sides"), [(1, (33, 47)), (2, (64, 79)), (3, (97, 80))])
+def test_published_weights_load_and_mean_what_they_mean(scaling: int, sides: tuple[int, int]) -> None:
+    """Plain tensors of the published names load strictly, and the output is that of the authors' forward pass."""
+    torch.manual_seed(scaling)
+    state = published.regularity(scaling, 4)
+    state |= {name: torch.rand_like(value) + 0.5 for name, value in state.items() if "running" in name}
+    net = weights.into(regularity.UNet(scaling, 4), state).eval()
+    image = torch.rand(2, 1, *sides)
+    torch.testing.assert_close(net(image), by_name(state, image, scaling))
 
 
 @pytest.mark.parametrize("scaling", [0, 1.5, -1])
@@ -283,21 +291,20 @@ def cached(state: dict[str, torch.Tensor]) -> None:
 
 
 def test_the_authors_file_becomes_their_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fetched state dict of the published shapes loads strictly; before it is there, the command to run is named."""
+    """A fetched file of plain torch loads, whole numbers name it too; before, the command to run is named."""
     monkeypatch.setenv("NOISEBOOK_CACHE", str(tmp_path))
     assert not regularity.are_published_here()
     with pytest.raises(ValueError, match=r"noisebook weights fetch regularity-published-s1-decay-0\.0"):
-        regularity.published(1, 0.0)
-    state = regularity.UNet(1).state_dict()
+        regularity.published(1, 0)
+    state = published.regularity(1)
     cached(state)
-    for name, value in regularity.published(1, 0.0).state_dict().items():
-        torch.testing.assert_close(value, state[name], rtol=0, atol=0)
+    torch.testing.assert_close(dict(regularity.published(1, 0).state_dict()), state, rtol=0, atol=0)
 
 
 def test_another_network_in_the_authors_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights of another width are told by their shapes."""
     monkeypatch.setenv("NOISEBOOK_CACHE", str(tmp_path))
-    cached(regularity.UNet(1, 2).state_dict())
+    cached(published.regularity(1, 2))
     with pytest.raises(ValueError, match=r"\(4, 2, 3, 3\) for \(128, 64, 3, 3\)"):
         regularity.published(1, 0.0)
 

@@ -8,9 +8,11 @@ import random
 import time
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import published
 import pytest
 import safetensors.torch
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 from zenodo_server import zenodo
 
 from noisebook import archives, weights
+from noisebook.papers import regularity
 
 
 def network(channels: int = 2) -> nn.Module:
@@ -256,26 +259,18 @@ def test_a_thousand_mutations(tmp_path: Path, kind: str) -> None:
 
 SIX = sorted(id for id, entry in archives.fetchable().items() if entry.record == "7784039")
 DECAYS = [(1, "0.0"), (1, "0.001"), (1, "0.01"), (1, "0.1"), (2, "0.00025"), (3, "0.00011111111111111112")]
-BLOCKS = ("inc", *(f"down{n}.maxpool_conv.1" for n in (1, 2, 3, 4)), *(f"up{n}.conv" for n in (1, 2, 3, 4)))
-
-
-def stand_in(seed: int) -> dict[str, Tensor]:
-    """Random weights under the names of the published networks, of small shapes."""
-    torch.manual_seed(seed)
-    layers = {f"{block}.double_conv.{n}": nn.Conv2d(2, 2, 3) for block in BLOCKS for n in (0, 4)}
-    layers |= {f"{block}.double_conv.{n}": nn.BatchNorm2d(2) for block in BLOCKS for n in (2, 6)}
-    layers |= {"out.conv": nn.Conv2d(2, 2, 1), "prediction": nn.Conv2d(2, 1, 3)}
-    return {f"{name}.{key}": value for name, layer in layers.items() for key, value in layer.state_dict().items()}
 
 
 def test_the_six_published_files_are_fetched_and_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The six files of the record, served here with random weights of 130 tensors, are fetched and load exactly."""
+    """The six files of the record, written by plain torch in a small width, are fetched and become the networks."""
     registry = archives.fetchable()
+    states = [published.regularity(scaling, 4) for scaling, _ in DECAYS]
+    monkeypatch.setattr(regularity.training, "UNet", partial(regularity.UNet, width=4))
     assert [str(registry[id].file) for id in SIX] == [
         f"size_orig_128_scaling_{scaling}_weight_decay_{decay}_n_epochs_40.pt" for scaling, decay in DECAYS
     ]
     with zenodo(tmp_path) as server:
-        server.files = {str(registry[id].file): saved(stand_in(n)) for n, id in enumerate(SIX)}
+        server.files = {str(registry[id].file): saved(state) for id, state in zip(SIX, states, strict=True)}
         for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
             monkeypatch.delenv(name)
         for name, value in server.environment(tmp_path / "cache").items():
@@ -284,9 +279,10 @@ def test_the_six_published_files_are_fetched_and_load(tmp_path: Path, monkeypatc
             weights.load(SIX[0])
         for id in SIX:
             archives.fetch(id)
-    for n, id in enumerate(SIX):
-        assert len(stand_in(n)) == 130
-        torch.testing.assert_close(weights.load(id), stand_in(n), rtol=0, atol=0)
-    archives.place(SIX[0]).write_bytes(saved(stand_in(7)))
+    for id, (scaling, decay), state in zip(SIX, DECAYS, states, strict=True):
+        torch.testing.assert_close(weights.load(id), state, rtol=0, atol=0)
+        net = regularity.published(scaling, float(decay) * scaling**2)
+        torch.testing.assert_close(dict(net.state_dict()), state, rtol=0, atol=0)
+    archives.place(SIX[0]).write_bytes(saved(states[1]))
     with pytest.raises(ValueError, match=r"expected sha256 \w+, got \w+\. Run: noisebook weights fetch"):
         weights.load(SIX[0])

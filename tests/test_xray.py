@@ -63,22 +63,6 @@ def test_the_authors_sizes_have_the_published_parameters() -> None:
     assert state - count(small.encoder) == 1  # torch also counts the batches that the statistics have seen
 
 
-def test_every_published_number_is_a_sum_of_layers() -> None:
-    """Kernel height x width x inputs x outputs + outputs, layer by layer, gives the counts to the unit."""
-
-    def layer(kernel: int, inputs: int, outputs: int) -> int:
-        return kernel * kernel * inputs * outputs + outputs
-
-    residual = [(4, 1, 64), (8, 64, 64), (8, 64, 128), (8, 128, 256), (4, 256, 518)]
-    residual += [(4, 518, 256), (8, 256, 128), (16, 128, 64), (16, 64, 64), (64, 64, 1)]
-    assert sum(layer(*one) for one in residual) == 12_634_631
-    assert layer(3, 1, 32) + layer(3, 32, 64) + 4 * 64 + layer(1, 15 * 15 * 64, 150) == 2_179_222
-    assert layer(1, 150, 2048) + layer(3, 32, 64) + layer(3, 64, 32) + layer(3, 32, 1) == 346_497
-    assert layer(3, 1, 32) + layer(3, 32, 64) + layer(3, 64, 90) + layer(1, 4 * 4 * 90, 150) == 286_896
-    decoder = layer(1, 150, 2048) + layer(3, 32, 90) + layer(3, 90, 64) + layer(3, 64, 32) + layer(3, 32, 1)
-    assert decoder == 405_915
-
-
 def by_loops(image: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
     """Keras' ``same`` convolution of one channel by its definition."""
     side, k = len(image), len(kernel)

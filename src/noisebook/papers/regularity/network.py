@@ -123,7 +123,7 @@ class UNet(nn.Module):
         self.up2 = _Up(8 * w, 2 * w, s, norm)
         self.up3 = _Up(4 * w, w, s, norm)
         self.up4 = _Up(2 * w, w, s, norm)
-        self.out = nn.Sequential(OrderedDict(conv=nn.Conv2d(w, w // 2, s, padding=-(-(s - 1) // 2))))
+        self.out = nn.Sequential(OrderedDict(conv=nn.Conv2d(w, w // 2, s, padding=-(-(s - 1) // 2))))  # their name
         self.prediction = nn.Conv2d(w // 2, 1, 3 * s, padding=-(-(3 * s - 1) // 2))
 
     def forward(self, image: Tensor) -> Tensor:
