@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -165,9 +166,31 @@ def test_wrong_files_of_circles_are_refused(fault: str, tmp_path: Path) -> None:
         regularity.read_csv(tmp_path / "c.csv")
 
 
-def test_one_step_changes_every_parameter() -> None:
+def test_a_skip_adds_the_input_and_changes_no_name() -> None:
+    """The same weights with a global skip give the same output plus the input."""
+    plain, skip = (regularity.UNet(1, 2, skip=skip).eval() for skip in (False, True))
+    weights.into(skip, plain.state_dict())
+    image = torch.rand(2, 1, 33, 40)
+    torch.testing.assert_close(skip(image), plain(image) + image)
+
+
+@pytest.mark.parametrize("scaling", [2, 3])
+def test_resampled_kernels_are_the_same_functions(scaling: int) -> None:
+    """Far from the border, a flat image comes out of the finer network as it does of the coarser one."""
+    coarse, fine = regularity.UNet(1, 2).eval(), regularity.UNet(scaling, 2).eval()
+    with torch.no_grad():
+        for buffer in (b for name, b in coarse.named_buffers() if name.endswith("running_mean")):
+            buffer.normal_()
+    weights.into(fine, regularity.resampled(coarse.state_dict(), scaling))
+    images = [torch.full((1, 1, 64 * s, 64 * s), 0.7) for s in (1, scaling)]
+    values = [net(x)[0, 0, len(x[0, 0]) // 2, len(x[0, 0]) // 2] for net, x in zip((coarse, fine), images, strict=True)]
+    torch.testing.assert_close(*values)
+
+
+@pytest.mark.parametrize("changed", [{}, {"skip": True, "schedule": "cosine"}, {"bfloat16": True}], ids=str)
+def test_one_step_changes_every_parameter(changed: dict) -> None:
     """No layer is left out of the training."""
-    trainee = regularity.Training(TINY)
+    trainee = regularity.Training(replace(TINY, **changed))
     before = [p.detach().clone() for p in trainee.model.parameters()]
     truth = regularity.render(regularity.draw(4), 32)
     trainee.step(Plain(), (truth + 0.07 * torch.randn(truth.shape), truth))
@@ -188,16 +211,47 @@ def test_one_batch_can_be_overfitted() -> None:
     assert losses[-1] < 0.2 * losses[0]
 
 
-def test_four_epochs_equal_two_killed_and_two_resumed(tmp_path: Path) -> None:
+RATES = {
+    "constant": dict.fromkeys(range(10), 0.1),
+    "cosine": {k: 0.05 * (1 + math.cos(math.pi * k / 10)) for k in range(10)},
+    "one-cycle": {0: 0.1 / 25, 2: 0.1, 9: 0.1 / 25e4},
+}
+
+
+@pytest.mark.parametrize("schedule", RATES)
+def test_rates_follow_their_schedule(schedule: str) -> None:
+    """In ten steps: a constant, half a cosine from the peak, or up from a 25th of it in the first three and down."""
+    config = replace(TINY, images=40, epochs=1, schedule=schedule, learning_rate=0.1)
+    trainee = regularity.Training(config)
+    assert config.steps == 10
+    truth = regularity.render(regularity.draw(4), 32)
+    found = []
+    for _ in range(config.steps):
+        found.append(trainee.optimizer.param_groups[0]["lr"])
+        trainee.step(Plain(), (truth, truth))
+    assert {k: found[k] for k in RATES[schedule]} == pytest.approx(RATES[schedule])
+
+
+def test_unknown_schedules_are_refused() -> None:
+    """The schedules are named."""
+    with pytest.raises(ValueError, match="schedule: expected one of"):
+        regularity.Training(replace(TINY, schedule="linear"))
+
+
+@pytest.mark.parametrize("schedule", RATES)
+def test_four_epochs_equal_two_killed_and_two_resumed(schedule: str, tmp_path: Path) -> None:
     """Training resumes exactly: identical weights; and a finished net is not trained again."""
-    whole = regularity.train(replace(TINY, epochs=4), tmp_path / "whole", device="cpu")
-    regularity.train(TINY, tmp_path / "parts", device="cpu")
+    config = replace(TINY, epochs=4, schedule=schedule)
+    whole = regularity.train(config, tmp_path / "whole", device="cpu")
+    images = regularity.render(regularity.draw()[: config.images], config.size)
+    half = {"epochs": 2, "folder": tmp_path / "parts", "seed": config.seed, "device": "cpu"}
+    fit(regularity.Training(config), lambda _, g: regularity.batches(images, config.batch, g), **half)  # type: ignore[arg-type]
     (tmp_path / "parts" / "checkpoint-0003.partial").write_bytes(b"half a file, as kill -9 leaves it")
-    resumed = regularity.train(replace(TINY, epochs=4), tmp_path / "parts", device="cpu")
+    resumed = regularity.train(config, tmp_path / "parts", device="cpu")
     for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
     stamp = (tmp_path / "parts" / "checkpoint-0004.pt").stat().st_mtime_ns
-    regularity.train(replace(TINY, epochs=4), tmp_path / "parts", device="cpu")
+    regularity.train(config, tmp_path / "parts", device="cpu")
     assert (tmp_path / "parts" / "checkpoint-0004.pt").stat().st_mtime_ns == stamp
 
 

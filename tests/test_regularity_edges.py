@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import nn
 
 from noisebook.papers import regularity
-from noisebook.papers.regularity import verdicts
+from noisebook.papers.regularity import long, verdicts
 
 
 def squares(size: int = 32, height: float = 0.5) -> torch.Tensor:
@@ -280,6 +282,23 @@ def test_values_come_by_seed() -> None:
     study = {name: values[::-1] for name, values in rows().items()}
     np.testing.assert_allclose(regularity.by_seed(study, "width_px", scaling=1, decay=0.1), [3.0, 3.03, 3.06])
     assert verdicts.log_ratio(np.array([2.0, np.nan]), np.array([1.0, 1.0])).tolist() == [1.0]
+
+
+def test_planned_nets_start_from_nets_planned_before() -> None:
+    """No name twice; what a net starts from comes first and is as wide; four decays have five seeds, three have one."""
+    nets = long.plan()
+    assert len({net.name for net in nets}) == len(nets)
+    for k, net in enumerate(nets):
+        assert net.start is None or (net.start in nets[:k] and net.start.config.width == net.config.width)
+    seeds = Counter(c.decay for kind, c, _ in nets if kind == long.FRESH and (c.width, c.skip) == (16, False))
+    assert seeds == dict.fromkeys(regularity.DECAYS, 5) | dict.fromkeys((0.5, 0.75, 1.25), 1)
+
+
+def test_bounds_are_written_down() -> None:
+    """Every claim or check has an id of its own and at least one bound."""
+    read = yaml.safe_load(Path(long.__file__).with_name("claims.yaml").read_text(encoding="utf-8"))["claims"]
+    assert len({claim["id"] for claim in read}) == len(read)
+    assert [c["id"] for c in read if not ({"low", "high"} & c.keys() and c["kind"] in ("claim", "check"))] == []
 
 
 def test_a_study_of_the_prior_goes_on_from_what_it_kept(tmp_path: Path) -> None:

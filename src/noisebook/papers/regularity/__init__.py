@@ -8,7 +8,7 @@ from .circles import ROWS, SIGMA, TRAIN, draw, noisy, pairs, read_csv, render, w
 from .compare import by_name, chosen, compared, cut_at, redrawn
 from .edges import EdgeResponse, apply, edge_response
 from .long import CHAIN, FRESH, PLAIN, STUDIES, measure, study_edges, study_prior
-from .network import UNet
+from .network import UNet, resampled
 from .opening import checked
 from .prior import Fit, deep_image_prior, field, scene
 from .theory import Moduli, disc_moduli, penalties, rescaling
@@ -75,6 +75,7 @@ __all__ = [
     "read_csv",
     "redrawn",
     "render",
+    "resampled",
     "rescaled",
     "rescaling",
     "scale_table",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,14 +21,54 @@ from .circles import pairs
 from .edges import apply, edge_response
 from .network import UNet
 from .prior import BASE, deep_image_prior, field, scene
-from .training import DECAYS, EMBEDDED, SMALL, Config, build, checkpoints, load, train
+from .training import DECAYS, EMBEDDED, REDUCED, SKIP, SMALL, Config, build, checkpoints, load, train
 
-FRESH, CHAIN, PLAIN = 0, 1, 2
-"""Kinds of training: from new weights, from the net of the next lower decay, and without batch normalisation."""
+FRESH, CHAIN, PLAIN, FINER = 0, 1, 2, 3
+"""Kinds of training: from new weights, from the net of the next lower decay, without batch normalisation, and from the
+kernels of a net at s = 1, `resampled`."""
 DISCREPANCY = 1.05
 """The deep image prior stops at so many times the noise (V. A. Morozov's principle asks for a little more than 1)."""
 TEST = 200
 """Test images that edges are measured on: the first of the last 2,000."""
+
+
+class Net(NamedTuple):
+    """A net of the study, and the one whose weights it starts from."""
+
+    kind: int
+    config: Config
+    start: Net | None = None
+
+    @property
+    def name(self) -> str:
+        """Of its checkpoints."""
+        c = self.config
+        kind, skip = ("new", "chain", "plain", "finer")[self.kind], "skip-" if c.skip else ""
+        return f"{kind}-{skip}s{c.scaling}-width{c.width}-decay{c.decay:g}-seed{c.seed}"
+
+
+def plan() -> list[Net]:
+    """Every net of the study, those first that others start from or that more is asked of."""
+    nets = [Net(FRESH, replace(of, decay=d, seed=k)) for k in range(3) for of in (REDUCED, SKIP) for d in DECAYS]
+    nets += [Net(FRESH, replace(REDUCED, decay=d, seed=k)) for k in (3, 4) for d in DECAYS]
+    nets += [Net(FRESH, replace(REDUCED, decay=d)) for d in (0.5, 0.75, 1.25)]
+    narrow, finer = replace(REDUCED, width=12), {"epochs": 4, "learning_rate": 1e-3, "schedule": "cosine"}
+    for s, of, seeds in ((2, SKIP, 3), (2, narrow, 3), (3, SKIP, 2)):
+        for k in range(seeds):
+            for d in DECAYS[:2]:
+                coarse = Net(FRESH, replace(of, decay=d, seed=k))
+                nets += [] if coarse in nets else [coarse]
+                nets.append(Net(FINER, replace(coarse.config, scaling=s, **finer), coarse))  # type: ignore[arg-type]
+    nets += [Net(FRESH, replace(narrow, scaling=2, decay=d, epochs=8)) for d in DECAYS[:2]]
+    nets += [Net(FRESH, replace(SKIP, scaling=2, decay=d)) for d in DECAYS[:2]]
+    nets += [Net(FRESH, replace(REDUCED, skip=True, decay=d)) for d in (0.0, DECAYS[-1])]
+    nets += [Net(PLAIN, replace(REDUCED, norm=False, decay=d, seed=k)) for k in range(3) for d in (0.0, DECAYS[-1])]
+    for k in range(3):
+        before = Net(FRESH, replace(REDUCED, seed=k))
+        for d in DECAYS[1:]:
+            before = Net(CHAIN, replace(REDUCED, decay=d, seed=k), before)
+            nets.append(before)
+    return nets
 
 
 def study_edges(folder: Path, device: str, *, seeds: list[int], images: int) -> dict[str, np.ndarray]:
