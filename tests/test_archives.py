@@ -106,7 +106,8 @@ def test_a_file_of_plain_torch_is_fetched_and_becomes_the_network(there: Zenodo,
     there.files[FILE] = (tmp_path / FILE).read_bytes()
     done = fetch()
     assert done.returncode == 0, done.stderr
-    torch.testing.assert_close(dict(regularity.published(1, 0).state_dict()), state, rtol=0, atol=0)
+    net = regularity.experiment.published("regularity-s1-decay-0")
+    torch.testing.assert_close(dict(net.state_dict()), state, rtol=0, atol=0)
 
 
 def test_the_growing_file_is_shown(there: Zenodo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,15 +42,11 @@ def claims() -> dict[str, list[Claim]]:
     exact = {"double backward": np.full(3, 1e-16), "finite differences": np.full(3, 1e-9)}
     adjoints = dict.fromkeys(("Jacobian", "projection", "back-projection", "FBP"), np.full(3, 1e-16))
     wrapped = dict.fromkeys(("clipped", "wrapped", "carried", "elsewhere"), np.ones(3))
-    moduli = regularity.disc_moduli((0.05, 0.0003), size=64)
+    moduli = regularity.measures.disc_moduli((0.05, 0.0003), size=64)
     listed = compare.subjects(only=["regularity-s1-decay-0.001", "xray-ae"])
     return {
         "linearized": linearized.PAPER.claims({"derivatives": exact, "adjoints": adjoints}),
-        "regularity": regularity.claims(
-            **dict(zip(("rows", "prior"), read(regularity.STUDIES).values(), strict=True)),
-            moduli=moduli,
-            redraw=np.array([0.7, 0.7]),
-        ),
+        "regularity": regularity.PAPER.claims({"moduli": moduli, "redraw": np.full(2, 0.7)}),
         "cyclegan": cyclegan.claims(**read(cyclegan.STUDIES)),
         "gap": gap.claims(read(gap.STUDIES)),
         "xray": xray.PAPER.claims({"initial": np.full(5, 2839.0), "wrapped": wrapped}),

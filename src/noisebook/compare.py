@@ -155,7 +155,8 @@ def checked(out: str, networks: list[str], realisations: int, probes: int, seed:
 
 def _chosen(seed: int, only: Sequence[str]) -> list[str]:
     """The networks that are compared, in the order of `MAKERS`, or an error as of `subjects`."""
-    check_range("seed", seed, 0, min(gap.FIRST_TRAINING_SEED, regularity.ROWS - regularity.TRAIN) // IMAGES - 1)
+    held_out = min(gap.FIRST_TRAINING_SEED, regularity.data.ROWS - regularity.data.TRAIN)
+    check_range("seed", seed, 0, held_out // IMAGES - 1)
     known = [name for name in MAKERS if name in _registry.entries()]
     for name in only:
         check_one_of("networks", name, known)
@@ -215,8 +216,9 @@ def _white(name: str, data: str, unit: str, model: nn.Module, truth: Tensor, sd:
 
 
 def _circles(name: str, number: int) -> Subject:
-    truth = regularity.pairs(regularity.SMALL.base, number + 1)[1][-1:]
-    return _white(name, "simulated circles, white noise", "grey value", regularity.load(name), truth, regularity.SIGMA)
+    truth = regularity.data.pairs(regularity.experiment.SMALL.base, number + 1)[1][-1:]
+    net, sd = regularity.experiment.NETWORKS.load(name), regularity.data.SIGMA
+    return _white(name, "simulated circles, white noise", "grey value", net, truth, sd)
 
 
 def _photons(name: str, number: int) -> Subject:

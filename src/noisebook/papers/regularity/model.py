@@ -17,6 +17,8 @@ from torch.nn import functional as F
 from noisebook._checks import check_positive, check_rank, error
 
 LEVELS = 4
+BATCH = 16
+"""Images that `apply` sends through a network at once."""
 
 
 def check_scaling(scaling: int) -> None:
@@ -162,3 +164,9 @@ def resampled(state: Mapping[str, Tensor], scaling: int) -> dict[str, Tensor]:
             value = value * scaling**2
         finer[name] = value
     return finer
+
+
+def apply(model: nn.Module, images: Tensor) -> Tensor:
+    """A network's outputs for (N, 1, Y, X), in batches, without gradients."""
+    with torch.no_grad():
+        return torch.cat([model(part) for part in images.split(BATCH)])
