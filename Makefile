@@ -1,10 +1,16 @@
 # The front door. `make help` lists what there is; it needs Python 3.11 to 3.13 and make, nothing else.
-# PYTHON names the interpreter that .venv is made with; PIP_ARGS goes to pip, for example to name an index of CPU
-# builds of torch.
+# PYTHON names the interpreter that .venv is made with; PIP_ARGS goes to pip; CONSTRAINTS=/dev/null takes the newest of
+# everything. On Linux PyPI's torch brings 3.1 GB of CUDA: its CPU build is taken instead where PyTorch's own index
+# answers within two seconds, unless GPU=1 is given when .venv is made.
 
 SHELL = /bin/sh
 PYTHON ?= python3
 PIP_ARGS ?=
+CONSTRAINTS ?= constraints.txt
+GPU ?=
+TORCH_CPU ?= https://download.pytorch.org/whl/cpu
+# The alarm also ends a name server that hangs, which no timeout of urllib reaches.
+ANSWERS = import signal, sys, urllib.request as r; signal.alarm(2); r.urlopen(r.Request(sys.argv[1], method="HEAD"))
 VENV = .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
@@ -29,7 +35,8 @@ test-browser: $(STAMP)  ## the built book in Chromium: needs playwright, axe-pla
 	@$(BIN)/python -c "import playwright, axe_playwright_python" 2>/dev/null || { \
 	  echo "make test-browser needs two packages:"; \
 	  echo "    $(BIN)/python -m pip install -c constraints.txt playwright axe-playwright-python"; exit 1; }
-	@command -v chromium >/dev/null || { echo "make test-browser needs chromium: apt-get install chromium"; exit 1; }
+	@command -v chromium >/dev/null || { \
+	  echo "make test-browser needs chromium: apt-get install chromium fonts-dejavu-core fonts-liberation"; exit 1; }
 	$(BIN)/python -m pytest -m browser tests/browser $(PYTEST_ARGS)
 
 test-links: $(STAMP)  ## whether what the text links to on other hosts is still there
@@ -41,8 +48,10 @@ weights: $(STAMP)  ## train every embedded network again, where its code has cha
 studies: $(STAMP)  ## run the long studies whose committed results are stale (hours)
 	@$(BIN)/python -m snakemake --cores 2 --rerun-incomplete studies
 
-freeze: $(STAMP)  ## keep the claims' values of this build as those of the release: data/release.json and a badge
-	@$(BIN)/noisebook freeze
+freeze: book  ## keep the claims of this build as those of the release: data/release and a badge
+	@mkdir -p data/release
+	@for run in build/results/*/; do cp "$$run/claims.json" "data/release/$$(basename "$$run").json"; done
+	@cp build/stage/book/images/claims.svg book/images/claims.svg
 
 wheel: $(STAMP)  ## the installable package, in dist
 	$(BIN)/python -m build --wheel --no-isolation
@@ -71,10 +80,13 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
 	  echo "noisebook needs Python 3.11 to 3.13 as $(PYTHON). If you have one under another name:"; \
 	  echo "    make PYTHON=python3.12 book"; exit 1; }
-	@if [ -f $@ ] && [ "`cat $@`" = "`cat pyproject.toml constraints.txt | cksum`" ]; then touch $@; else \
+	@if [ -f $@ ] && [ "`cat $@`" = "`cat pyproject.toml $(CONSTRAINTS) | cksum`" ]; then touch $@; else \
 	  set -e; \
 	  echo "Installing into $(VENV) (minutes, once)"; \
 	  [ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV); \
-	  $(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt -e ".[book,dev]"; \
-	  cat pyproject.toml constraints.txt | cksum > $@; \
+	  index=; \
+	  if [ "`uname`" = Linux ] && [ -z "$(GPU)" ] && { $(PYTHON) -c '$(ANSWERS)' $(TORCH_CPU)/torch/; } 2>/dev/null; \
+	    then index="--extra-index-url $(TORCH_CPU)"; fi; \
+	  $(BIN)/python -m pip install --quiet $$index $(PIP_ARGS) -c $(CONSTRAINTS) -e ".[book,dev]"; \
+	  cat pyproject.toml $(CONSTRAINTS) | cksum > $@; \
 	fi

@@ -8,7 +8,6 @@
 
 import os
 import sys
-from hashlib import sha256
 from pathlib import Path
 
 from noisebook import _paths, _registry, chapters
@@ -30,13 +29,11 @@ def pages(wildcards=None):
     """What the book is made of besides the results: pages, pictures, settings, tables, and the docstrings."""
     found = [file for file in Path("book").rglob("*") if file.is_file() and "__pycache__" not in file.parts]
     settings = [file for file in map(Path, ("_config.yml", "_toc.yml", "pyproject.toml")) if file.is_file()]
-    tables = [file for file in (_paths.DATA / "registry.yaml", _paths.DATA / "release.json") if file.is_file()]
+    tables = [file for file in (_paths.DATA / "registry.yaml",) if file.is_file()]
     return here([*found, *settings, *tables, *_paths.PACKAGE.rglob("*.py")])
 
 
-def with_function(name):
-    """The chapters whose paper defines `name`."""
-    return [paper for paper in chapters.papers() if name in chapters.defines(paper)]
+PAPERS = sorted(file.parent.name for file in (_paths.PACKAGE / "papers").glob("*/__init__.py"))
 
 
 wildcard_constraints:
@@ -60,28 +57,25 @@ rule figures:
 
 
 rule weights:
-    input: expand("build/weights/{chapter}.done", chapter=with_function("train_embedded"))
+    input: expand("build/weights/{chapter}.done", chapter=PAPERS)
 
 
 rule studies:
-    input: expand("build/studies/{chapter}.done", chapter=with_function("STUDIES"))
+    input: expand("build/studies/{chapter}.done", chapter=PAPERS)
 
 
-# The list of the embedded data with their hashes: chapters follow what the data are, not when they were made.
+# The list of the embedded data with their checksums: chapters follow what the data are, not when they were made. No
+# `run:`, whose Python Snakemake calls through a shell without quotes: a clone's path may have spaces.
 rule data:
     input: here(chapters.closure("import noisebook.embedded"))
-    output: "build/data.sha256"
-    run:
-        folder = Path(shell("noisebook data make --again", read=True).strip())
-        files = sorted(file for file in folder.rglob("*") if file.is_file())
-        lines = [f"{sha256(file.read_bytes()).hexdigest()}  {file.relative_to(folder.parent)}\n" for file in files]
-        Path(output[0]).write_text("".join(lines))
+    output: "build/data.cksum"
+    shell: 'folder=$(noisebook data make --again) && (cd "$folder" && find . -type f -exec cksum {{}} +) | sort > {output}'
 
 
 rule chapter:
     input:
         lambda wildcards: here(chapters.dependencies(wildcards.chapter)),
-        data="build/data.sha256",
+        data=rules.data.output[0],
     output:
         f"{RESULTS}/{{chapter}}.ipynb",
         f"{RESULTS}/{{chapter}}/run.json",

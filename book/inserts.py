@@ -52,7 +52,6 @@ class Inserts:
             "totals-by-chapter": self.ledger.totals_by_chapter,
             "runs": self.status.runs,
             "versions": self.status.versions,
-            "drift": self.ledger.drift,
             "ct-data": self.ct_data,
             "scan-data": self.scan_data,
             "circle-data": self.circle_data,
@@ -113,7 +112,7 @@ class Inserts:
         return {name: self.about[name]["picture"] for name in self.names if "picture" in self.about[name]}
 
     def ct_data(self) -> str:
-        stamp = _notebook.stamp(self.results / "linearized")
+        stamp = _notebook.manifest(self.results, "linearized")["provenance"]
         recipes = (embedded.TEST, embedded.TRAIN)
         rows = {
             "identity": [f"`{r.id}`" for r in recipes],

@@ -92,7 +92,7 @@ def test_a_stored_verdict_that_disagrees_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_claims_file_is_refused(tmp_path: Path) -> None:
     """Missing files, text, other JSON and records with missing or unknown fields are errors that name the file."""
     path = tmp_path / "claims.json"
-    with pytest.raises(ValueError, match=r"claims\.json: expected a claims file, got FileNotFoundError"):
+    with pytest.raises(ValueError, match=r"claims\.json: expected a claims file, got no such file"):
         claims.read(path)
     claims.write([claim(1.0)], path)
     record = json.loads(path.read_text())["claims"][0]

@@ -62,7 +62,7 @@ def test_registered_nets_load(config: cyclegan.Config, tmp_path: Path) -> None:
     (tmp_path / "registry.yaml").write_text("embedded: []\nexternal: []\n")
     data = cyclegan.domains(scans(), config.pairing)
     found = cyclegan.train(replace(config, epochs=1), data, tmp_path / "w", {"validation": scans(1, 9)}, "cpu", False)
-    cyclegan.register("net", config, found, scans(1).quarter, tmp_path)
+    cyclegan.register("net", config, found, scans(1).quarter, data, tmp_path)
     nets = cyclegan.load("net", data=tmp_path)
     assert (nets.f2q is None) == config.supervised
     assert nets.q2f.scale_hu == config.scale_hu
@@ -107,7 +107,8 @@ def test_embedded_nets_are_trained_and_registered(archive: Path, monkeypatch: py
     config = replace(TINY, pairing="patients", epochs=1)
     monkeypatch.setitem(cyclegan.EMBEDDED, "cyclegan-small", config)
     cyclegan.train_embedded(archive / "work", ["cyclegan-small"], "cpu")
-    ((name, used, found, examples),) = kept
+    ((name, used, found, examples, seen),) = kept
+    assert seen.quarter.shape[1:] == (128, 128)
     assert (name, used, examples.shape) == ("cyclegan-small", config, (5, 128, 128))
     assert found.nets.f2q is not None
     assert [path.name.rpartition("-")[0] for path in (archive / "work").iterdir()] == ["patients"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import test_dicom_outside as outside
 import torch
 
-from noisebook import datasets, dicom
+from noisebook import datasets, dicom, survey
 from noisebook.papers import cyclegan
 
 SIDE = 128
@@ -225,3 +227,40 @@ def test_slices_are_chosen_by_number() -> None:
     found = data.of([2, 0])
     assert found.patients == ("c", "a")
     np.testing.assert_array_equal(found.full, data.full[[2, 0]])
+
+
+def test_mixed_image_sizes_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    """Patients of 160 and 192 pixels cannot be stacked, and it is said from headers; pixel sizes may differ."""
+    for k in range(12):
+        for dose in ("Low", "Full"):
+            told = {"SeriesDescription": f"{dose} Dose Images", "SeriesInstanceUID": f"1.{k}.{dose == 'Low':d}"}
+            place = tmp_path / datasets.ARCHIVE / f"L{k:03d}" / f"1-{dose} Dose Images-1" / "1.dcm"
+            side = 192 if k in (3, 11) else 160
+            stored = np.full((side, side), 1064 + k)
+            outside.ct(place, stored, PixelSpacing=[0.7 + k / 100] * 2, **told)
+    assert cyclegan.read_archive(tmp_path, ["L000", "L001"]).quarter.shape == (2, 160, 160)
+    with pytest.raises(ValueError, match="expected images of one size, got 160 x 160, 192 x 192"):
+        cyclegan.measured_scans(str(tmp_path))
+    cyclegan.check_trainable("embedded", str(tmp_path))
+    text = "nets=train: expected images of one size, got 160 x 160, 192 x 192"
+    with pytest.raises(ValueError, match=text):
+        cyclegan.check_trainable("train", str(tmp_path))
+    with pytest.raises(ValueError, match="nets=train: expected at least 11 patients"):
+        cyclegan.check_trainable("train", str(tmp_path), "L00")
+    lines: list[str] = []
+    survey.survey(tmp_path, lines.append)
+    assert any("The chapter cyclegan cannot use it: " in line and "160 x 160, 192 x 192" in line for line in lines)
+    shutil.rmtree(tmp_path / datasets.ARCHIVE / "L011")  # which leaves one size to measure, two to train on
+    lines.clear()
+    survey.survey(tmp_path, lines.append)
+    assert any("noisebook run cyclegan" in line for line in lines)
+    refused = [line.partition("cannot be trained on it: ")[2] for line in lines if "cannot be trained" in line]
+    assert refused[0].startswith("net=train: expected slices from 256 x 256 pixels on, the largest patch, got 160")
+    assert refused[1].startswith(text)
+
+
+def test_files_of_mu_of_mixed_size_are_refused(tmp_path: Path) -> None:
+    """Our error names both sizes."""
+    small, large = (cyclegan.to_mu(np.full((side, side), 40.0)) for side in (128, 160))
+    with pytest.raises(ValueError, match="train: expected images of one size, got 128 x 128, 160 x 160"):
+        cyclegan.read_mu(written(tmp_path, {"1": small, "2": large}, {"1": small, "2": large}), "train")

@@ -16,7 +16,7 @@ IDENTITY = {
     "PatientID": "QX-7719-33",
     "PatientBirthDate": "19480229",
     "InstitutionName": "Saint Ursula Infirmary",
-    "ReferringPhysicianName": "Brackenbury^Th",
+    "ReferringPhysicianName": "Brackenbury^Theophila",
     "AccessionNumber": "ACC559021",
     "StudyInstanceUID": "1.2.826.0.1.3680043.8.498.111",
     "SeriesInstanceUID": "1.2.826.0.1.3680043.8.498.222",

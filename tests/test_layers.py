@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "noisebook"
 LEVELS = {
     0: "_checks _paths _numbers _parameters _notebook _registry _kernel provenance claims",
-    1: "photons phantoms dicom ct jacobian inference metrics archives release _console",
+    1: "photons phantoms dicom ct jacobian inference metrics archives _console",
     2: "datasets embedded weights figures training studies",
     3: "networks",
     4: "papers",
@@ -20,7 +20,7 @@ BASE = ("_checks", "_paths", "_numbers")  # everything may import these, they im
 SIDEWAYS = {
     ("cli", part) for part in ("chapters", "survey", "_weights_command")
 }  # the command is the door to its parts
-DOORS = {"pydicom": "dicom", "gdcm": "dicom", "matplotlib": "figures", "bokeh": "figures"}
+DOORS = {"pydicom": "dicom", "gdcm": "dicom", "matplotlib": "figures"}
 DOORS["lightning_fabric"] = "training"
 
 

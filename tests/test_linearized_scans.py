@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_dicom import edited
+from test_dicom_outside import ct as written
 
-from noisebook import ct, embedded
+from noisebook import ct, datasets, embedded
 from noisebook.papers import linearized
 
 GRID = ct.Grid(64, 6.0)
@@ -96,20 +98,83 @@ def test_training_scans_are_kept_and_follow_their_images(tmp_path: Path, monkeyp
     monkeypatch.setattr(linearized.data, "SCAN", small)
     recipe = replace(embedded.SMOKE, patients=(3,), slices=1, pixels=48, views=60, channels=64, photons=4e6)
     root = embedded.embedded_ct(recipe, progress=False)
-    sparse, labels, grid = linearized.data.training_scans(root, ["SIM003"], "noise free", tmp_path)
-    assert sparse.shape == (1, 20, 96)
-    assert labels.shape == (1, 48, 48)
-    assert grid == ct.Grid(48, 8.0)
+    (one,) = linearized.data.training_scans(root, ["SIM003"], "noise free", tmp_path)
+    assert one.sparse.shape == (1, 20, 96)
+    assert one.labels.shape == (1, 48, 48)
+    assert one.grid == ct.Grid(48, 8.0)
     (kept,) = tmp_path.glob("scans-*.npz")
     before = kept.stat().st_mtime_ns
     again = linearized.data.training_scans(root, ["SIM003"], "noise free", tmp_path)
     assert kept.stat().st_mtime_ns == before
-    torch.testing.assert_close(again[1], labels)
+    torch.testing.assert_close(again[0].labels, one.labels)
     linearized.data.training_scans(root, ["SIM003"], "full", tmp_path)
     assert len(list(tmp_path.glob("scans-*.npz"))) == 2
-    noisy = linearized.data.noisy_inputs(sparse, grid, "I0", 0)
-    assert noisy.shape == labels.shape
-    assert float((noisy - labels).std()) > 1
+    (noisy,) = linearized.data.noisy_inputs([one], "I0", 0)
+    assert noisy.shape == one.labels.shape
+    assert float((noisy - one.labels).std()) > 1
+
+
+def outside(root: Path, patient: str, side: int, spacing: float, count: int = 1) -> None:
+    """A patient in the TCIA layout by plain pydicom: a disc of water, at both doses."""
+    for dose in ("Low", "Full"):
+        for k in range(count):
+            x = np.hypot(*np.meshgrid(*[np.arange(side) - side / 2] * 2))
+            place = root / datasets.ARCHIVE / patient / "study" / f"1-{dose} Dose Images-1" / f"{k}.dcm"
+            told = {"SeriesDescription": f"{dose} Dose Images", "SeriesInstanceUID": f"1.{dose == 'Low':d}"}
+            told |= {"PixelSpacing": [spacing] * 2, "ImagePositionPatient": [0, 0, 3 * k]}
+            written(place, np.where(x < side / 3, 1024, 24), **told)
+
+
+def test_patients_of_mixed_sizes_are_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nets for low dose and for scans train on patients of other image and pixel sizes, each on its own grid."""
+    monkeypatch.setattr(
+        linearized.data, "SCAN", ct.Geometry(views=160, channels=96, pitch=linearized.data.SCAN.pitch * 7)
+    )
+    sizes = {"L1": (40, 8.0), "L2": (40, 7.5), "L3": (48, 8.0)}
+    for patient, (side, spacing) in sizes.items():
+        outside(tmp_path, patient, side, spacing)
+    found = linearized.data.training_scans(tmp_path, sizes, "full", tmp_path / "kept")
+    assert [one.grid for one in found] == [ct.Grid(*size) for size in sizes.values()]
+    for one, (side, _) in zip(found, sizes.values(), strict=True):
+        middle = slice(side // 2 - 4, side // 2 + 4)
+        assert float(one.labels[0, middle, middle].mean()) == pytest.approx(0, abs=15)
+    config = linearized.experiment.Config(
+        channels=2, levels=2, label="full", stages=((16, 1), (32, 1)), patches=2, batch=2
+    )
+    given = linearized.experiment.Patients(tmp_path, tuple(sizes))
+    for name in ("", "I0"):
+        place = tmp_path / "nets" / f"a{name}"
+        net = linearized.experiment.NETWORKS.train(replace(config, exposure=name), place, given, device="cpu").net
+        assert all(value.isfinite().all() for value in net.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("side", "spacing", "text"),
+    [
+        (255, [0.7, 0.7], "expected slices from 256 x 256 pixels on, the largest patch, got 255 x 255"),
+        (256, [0.7, 0.8], "expected square, of square pixels, got 256 x 256 pixels of 0.7 x 0.8 mm"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_refused_first(tmp_path: Path, side: int, spacing: list[float], text: str) -> None:
+    """Slices smaller than a patch or not square are told from headers, and only where something is trained."""
+    for patient in ("L1", "L2"):
+        outside(tmp_path, patient, side, 0.7)
+    for path in tmp_path.rglob("L1/**/*.dcm"):
+        edited(path, PixelSpacing=spacing, PixelData=None)
+    linearized.experiment.check_trainable("linearized-quarter", tmp_path, ["L1", "L2"], "full")
+    with pytest.raises(ValueError, match=text):
+        linearized.experiment.check_trainable("train", tmp_path, ["L1", "L2"], "full")
+    with pytest.raises(ValueError, match="expected at least two patients, of which one tests, got one"):
+        linearized.experiment.check_trainable("train", tmp_path, ["L1"], "full")
+
+
+def test_pixels_that_differ_by_rounding_are_square() -> None:
+    """0.488281 and 0.488282 mm are one size of pixels; 0.488 and 0.489 are not."""
+    hu = np.zeros((1, 4, 4), np.float32)
+    pair = datasets.CtPairs(hu, hu, (1.0, 0.488281, 0.488282), np.zeros(1), "L1")
+    assert linearized.data.grid_of(pair) == ct.Grid(4, 0.488282)
+    with pytest.raises(ValueError, match="expected square, of square pixels"):
+        linearized.data.grid_of(replace(pair, spacing_mm=(1.0, 0.488, 0.489)))
 
 
 def test_unknown_exposures_are_refused() -> None:

@@ -68,6 +68,7 @@ LINES = networks.Networks(
     batches=batches,
     describe=lambda c: {"architecture": f"a line of {c.width}", "loss": "MSE", "rate": f"rate {c.rate:g}"},
     data=lambda c: "drawn numbers",
+    trained_on=lambda c: {"value": weights.Range("m", -4.0, 4.0)},
     outcome=lambda net, c: net(torch.ones(3, 1)),
     unit="RMS",
     authors={"line-a": Config(epochs=5), "line-b": Config(epochs=6)},
@@ -131,6 +132,7 @@ def test_a_stored_network_comes_back(data):
     for name, value in loaded.state_dict().items():
         torch.testing.assert_close(value, before[name].half().float())
     assert weights.metadata("line-a", data).training_data == "drawn numbers"
+    assert weights.carried(loaded) == {"value": weights.Range("m", -4.0, 4.0)}
 
 
 def test_a_chapter_takes_its_networks_by_source(tmp_path):

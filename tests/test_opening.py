@@ -109,7 +109,11 @@ COMBINED: list[tuple[str, dict[str, object], str]] = [
     ("cyclegan", {"recipe": "train"}, "recipe: expected one of smoke, test, got 'train'"),
     ("cyclegan", {"data_root": "empty"}, "expected a folder a patient, got none"),
     ("cyclegan", {"data_root": "mu"}, "expected linear attenuation in 1/mm, got 0.999 in dense pixels. Was it scaled"),
-    ("cyclegan", {"nets": "train", "data_root": "ct"}, "nets=train: expected more than 5 patients that test and 5"),
+    (
+        "cyclegan",
+        {"nets": "train", "data_root": "ct"},
+        "nets=train: expected at least 11 patients, of which the last ten",
+    ),
     ("cyclegan", {"checkpoint_path": "text.ckpt"}, "text.ckpt: expected"),
     ("gap", {"counts_path": "two.npz"}, r"two\.npz: expected one array, got 2: a, b\."),
     ("gap", {"counts_path": "text.tif"}, "text.tif: expected"),

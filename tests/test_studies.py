@@ -1,6 +1,5 @@
 """Studies: a committed result counts only while its configuration, weights and version are the ones that made it."""
 
-import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from noisebook import chapters, studies
+from noisebook import papers, studies
 from noisebook.studies import Study
 
 COMMITTED = sorted(studies.ROOT.glob("*/*.json"))
@@ -28,8 +27,7 @@ def images(folder: Path, device: str, *, size: int) -> dict[str, np.ndarray]:
 
 def known() -> dict[str, Study]:
     """The studies that the papers define, by chapter and name."""
-    papers = [name for name in chapters.papers() if "STUDIES" in chapters.defines(name)]
-    found = [study for name in papers for study in importlib.import_module(f"noisebook.papers.{name}").STUDIES]
+    found = [study for name in papers.names() for study in papers.find(name).studies]
     return {f"{study.chapter}/{study.name}": study for study in found}
 
 

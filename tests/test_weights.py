@@ -22,6 +22,7 @@ FIELDS: dict[str, Any] = {
     "config": {"channels": 2, "levels": [1, 2], "scale": 1e-5},
     "schedule": "MSE, Adam, 10 steps.",
     "training_data": "ct-0",
+    "trained_on": {"value": weights.Range("HU", -1100.0, 2000.0)},
     "seed": 1,
 }
 

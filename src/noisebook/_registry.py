@@ -9,12 +9,39 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import NoneType
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from noisebook import _paths
 from noisebook._checks import check_one_of, error
 
 ARCHIVES = ("zenodo", "tcia", "figshare", "kaggle", "package")
+QUANTITIES = {
+    "value": "pixel values",
+    "spacing": "pixel sizes",
+    "pixel": "brightest pixel",
+    "patch": "brightest mean over 3 pixels a side",
+    "image": "mean of the image",
+}
+"""What of an input has a range, by its name in ``trained_on``."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The least and the greatest that a network has seen of a quantity in training.
+
+    Attributes:
+        unit: Such as ``HU``.
+        low: The least.
+        high: The greatest.
+    """
+
+    unit: str
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        ends = f"{self.low:.4g} to {self.high:.4g}" if self.low < self.high else f"{self.low:.4g}"
+        return f"{ends} {self.unit}"
 
 
 @dataclass(frozen=True)
@@ -35,6 +62,7 @@ class Embedded:
         half_precision_change: What storing as float16 changed, measured; required for float16.
         schedule: Loss, optimiser, steps, batch and patch size.
         training_data: What it was trained on.
+        trained_on: The ranges of its inputs in training, by names in `QUANTITIES`.
         seed: Of the training.
     """
 
@@ -51,6 +79,7 @@ class Embedded:
     half_precision_change: str
     schedule: str
     training_data: str
+    trained_on: dict[str, Range]
     seed: int
 
 
@@ -189,8 +218,19 @@ def _entry(kind: type[Entry], record: dict[str, Any], data: Path) -> Entry:
         missing, extra = sorted(set(wanted) - set(record)), sorted(set(record) - set(wanted))
         raise error(name, f"the fields {', '.join(wanted)}", f"missing {missing}, unknown {extra}")
     for field, hint in get_type_hints(kind).items():
-        types = (dict,) if hint == dict[str, Any] else get_args(hint) or (hint,)
+        types = (dict,) if get_origin(hint) is dict else get_args(hint) or (hint,)
         if not isinstance(record[field], types) or isinstance(record[field], bool):
             allowed = " or ".join("null" if t is NoneType else t.__name__ for t in types)
             raise error(f"{name}, {field}", allowed, repr(record[field]))
+    if kind is Embedded:
+        ranges = {what: _range(f"{name}, {what}", stored) for what, stored in record["trained_on"].items()}
+        record = record | {"trained_on": ranges}
     return kind(**record)
+
+
+def _range(name: str, stored: Any) -> Range:
+    """A range of the YAML file."""
+    try:
+        return Range(str(stored["unit"]), float(stored["low"]), float(stored["high"]))
+    except (KeyError, TypeError, ValueError):
+        raise error(name, "a range: unit, low and high", repr(stored)) from None

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from noisebook import _numbers, _paths
-from noisebook._checks import check_one_of, error
+from noisebook._checks import check_one_of, error, read_json
 
 VERDICTS = ("holds", "fails", "undecided", "not tested")
 KINDS = ("claim", "check")
@@ -260,11 +260,12 @@ def write(claims: Sequence[Claim], path: str | Path) -> None:
     _paths.write_whole(Path(path), (text + "\n").encode())
 
 
-def read(path: str | Path) -> list[Claim]:
+def read(path: str | Path, remedy: str = "Run the chapter again to write it.") -> list[Claim]:
     """Read claims that ``write`` wrote.
 
     Args:
         path: The JSON file.
+        remedy: What to do where it is none.
 
     Returns:
         The claims, sorted by id. Verdicts are computed again from the values.
@@ -272,12 +273,12 @@ def read(path: str | Path) -> list[Claim]:
     Raises:
         ValueError: No claims file, fields missing or unknown, or a stored verdict that the values do not give.
     """
+    content = read_json(Path(path), "a claims file", remedy)
     try:
-        records = json.loads(Path(path).read_text(encoding="utf-8"))["claims"]
-        pairs = [(_claim(dict(record)), record["verdict"]) for record in records]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as problem:
-        got = f"{type(problem).__name__}: {problem}"
-        raise error(str(path), "a claims file", got, "Run the chapter again to write it.") from None
+        pairs = [(_claim(dict(record)), record["verdict"]) for record in content["claims"]]
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as problem:
+        got = f"{type(problem).__name__}: {problem}".rstrip(".")
+        raise error(str(path), "a claims file", got, remedy) from None
     for claim, verdict in pairs:
         if verdict != claim.verdict:
             got = f"{verdict!r}"
@@ -367,9 +368,15 @@ def failures(claims: Sequence[Claim]) -> str:
 
 def _claim(record: dict[str, Any]) -> Claim:
     del record["verdict"]
+    texts = [name for name, value in record.items() if name not in _NUMBERS and not isinstance(value, str)]
+    if texts:
+        raise TypeError(f"{texts[0]} is no text")
     low, high = record.pop("low"), record.pop("high")
     ours = tuple(record.pop("ours"))
     return Claim(**record, ours=ours, low=-math.inf if low is None else low, high=math.inf if high is None else high)
+
+
+_NUMBERS = ("ours", "low", "high", "axes", "primary", "margin")
 
 
 def _sorted(claims: Sequence[Claim]) -> list[Claim]:

@@ -76,12 +76,12 @@ class Networks(Generic[C]):
         describe: A configuration in words, by topic, ``architecture`` and ``schedule`` among them; what two networks
             share is then said once.
         data: Identity of the embedded training data, in words.
+        trained_on: The ranges of a configuration's embedded training inputs, for the registry.
         outcome: ``outcome(net, config)`` is the network's output on a few held-out examples, any shape.
         unit: Of the root mean square change of that output when weights are stored in half precision.
         authors: Configurations of the authors' own size, by the ids of ``shipped``; for ``source="train"``.
         published: Opens the authors' weights by the same ids; None where there are none.
         others: Further configurations that studies train and claims name, by id.
-        trained_on: The range of inputs that a configuration is trained on, for the model card.
         course: What of a configuration decides each step; trainings that differ in the rest share their checkpoints,
             so that more epochs resume from fewer.
     """
@@ -93,6 +93,7 @@ class Networks(Generic[C]):
     batches: Callable[[C, Any, Path], Batches]
     describe: Callable[[C], Mapping[str, str]]
     data: Callable[[C], str]
+    trained_on: Callable[[C], Mapping[str, weights.Range]]
     outcome: Callable[[nn.Module, C], Tensor]
     unit: str
     authors: Mapping[str, C] = field(default_factory=dict)
@@ -195,6 +196,7 @@ class Networks(Generic[C]):
             config={key: value for key, value in kept.items() if value is not None},
             schedule="; ".join(text for topic, text in words.items() if topic != "architecture"),
             training_data=self.data(config),
+            trained_on=self.trained_on(config),
             seed=config.seed,
             data=data,
         )
@@ -214,7 +216,7 @@ class Networks(Generic[C]):
         kind = cast(Any, type(next(iter(self.shipped.values()))))
         known = {f.name for f in fields(kind)}
         config = kind(**{k: _tuple(v) for k, v in stored.items() if k in known})
-        return weights.into(self.build(config), weights.load(id, data)).eval().to(device)
+        return weights.restored(id, self.build(config), data).to(device)
 
     def chosen(
         self,

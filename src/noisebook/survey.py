@@ -10,15 +10,15 @@ from __future__ import annotations
 import shlex
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from noisebook import datasets, dicom
 from noisebook._paths import files_below, folders_below
-from noisebook.papers import cyclegan
-from noisebook.papers.linearized.data import grid_of, probe_pixel
+from noisebook.papers import cyclegan, linearized
 
 MARGIN = 32
 """Pixels on each side of the probed one that the chapter ``linearized`` shows."""
@@ -52,9 +52,9 @@ def survey(path: Path, tell: Tell) -> bool:
     if path.is_dir() or not path.exists():
         contents = dicom.scan(path)
         titles = [f"{k}. {_title(s)}" for k, s in enumerate(contents.series, 1)]
-        usable = [_series(title, s.files, tell) for title, s in zip(titles, contents.series, strict=True)]
+        usable = [_series(title, s, tell) for title, s in zip(titles, contents.series, strict=True)]
     else:
-        contents, usable = dicom.Contents((), {}), [_series(str(path), (path,), tell)]
+        contents, usable = dicom.Contents((), {}), [_series(str(path), [path], tell)]
     if contents.skipped:
         tell(f"skipped: {contents}")
     for problem in contents.damaged:
@@ -89,7 +89,7 @@ def _title(series: dicom.SeriesFiles) -> str:
     return f"{series.description or 'without description'}, {len(series.files)} files in {series.files[0].parent}"
 
 
-def _series(title: str, files: Sequence[Path], tell: Tell) -> bool:
+def _series(title: str, files: dicom.SeriesFiles | list[Path], tell: Tell) -> bool:
     """Tell of one series; whether it can be read."""
     tell(title)
     with warnings.catch_warnings():
@@ -125,6 +125,8 @@ def _chapters(path: Path, tell: Tell) -> bool:
             tell(f"    noisebook run linearized {given} --out results")
             for note in notes:
                 tell(f"    it will warn: {note}")
+            patients = datasets.ct_patients(root, prefix)
+            _trainable(tell, partial(linearized.experiment.check_trainable, "train", root, patients, label))
             if label == "full":
                 _try_cyclegan(root, prefix, tell)
             return True
@@ -145,10 +147,10 @@ def _try_linearized(root: Path, prefix: str, label: str) -> tuple[list[int], lis
         warnings.simplefilter("always")
         for patient in datasets.ct_patients(root, prefix)[-datasets.TEST_PATIENTS :]:
             pair = datasets.ct_pairs(root, patient, label=label)
-            grid_of(pair)
+            linearized.data.grid_of(pair)
     assert pair is not None  # ct_patients gives one or raises
     depth, rows, columns = np.array(pair.low.shape) // 2
-    probe_pixel(pair.low[depth], int(rows), int(columns), margin=MARGIN)
+    linearized.data.probe_pixel(pair.low[depth], int(rows), int(columns), margin=MARGIN)
     return [int(depth), int(rows), int(columns)], list(dict.fromkeys(str(one.message) for one in caught))
 
 
@@ -165,7 +167,16 @@ def _try_cyclegan(root: Path, prefix: str, tell: Tell) -> bool:
         return False
     tell(f"The chapter cyclegan can use it, {len(test.quarter)} slices to measure:")
     tell(f"    noisebook run cyclegan {given} --out results")
+    _trainable(tell, partial(cyclegan.check_trainable, "train", str(root), prefix))
     return True
+
+
+def _trainable(tell: Tell, check: Callable[[], None]) -> None:
+    """Tell if the networks of the chapter just recommended cannot be trained on the same images, and why."""
+    try:
+        check()
+    except ValueError as refused:
+        tell(f"    its networks cannot be trained on it: {refused}")
 
 
 def _mu(path: Path, tell: Tell) -> bool:

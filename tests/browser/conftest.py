@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import http.server
 import importlib.resources
+import os
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from playwright.sync_api import Browser, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 TALLY = pytest.StashKey[Counter[str]]()
+FONTS = Path("/usr/share/fonts/truetype")
+PACKAGES = "fonts-dejavu-core fonts-liberation"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"]
 
 
@@ -86,9 +90,25 @@ def address(site: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Debian's chromium, without a screen."""
-    with sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
-        yield chromium
-        chromium.close()
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Browser]]:
+    """Starts Debian's chromium without a screen; with the fonts of the named folders alone, or with all there are."""
+    with sync_playwright() as play, ExitStack() as stack:
+
+        def start(*fonts: str) -> Browser:
+            missing = [str(FONTS / name) for name in fonts if not (FONTS / name).is_dir()]
+            if missing:
+                raise FileNotFoundError(f"fonts: expected {missing}, got none. Run: apt-get install {PACKAGES}")
+            file = tmp_path_factory.mktemp("fonts") / "fonts.conf"
+            folders = "".join(f"<dir>{FONTS / name}</dir>" for name in fonts or [""])
+            file.write_text(f"<fontconfig>{folders}<include>/etc/fonts/conf.d</include></fontconfig>")
+            variables = os.environ | {"FONTCONFIG_FILE": str(file)}
+            chromium = play.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS, env={**variables})
+            return stack.enter_context(chromium)
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def browser(launch: Callable[..., Browser]) -> Browser:
+    """Debian's chromium with every font that there is."""
+    return launch()

@@ -9,10 +9,12 @@ Challenge (McCollough et al., Med. Phys. 44, 2017, doi 10.1002/mp.12345) are rea
 
 from __future__ import annotations
 
+import operator
 import re
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,7 @@ SERIES = {
     "noise free": re.compile(r"noise[ -]free images", re.IGNORECASE),
 }
 """How a description, else a path, tells what a series is."""
+Grid = tuple[tuple[int, int], tuple[float, ...]]
 _DOSE_FOLDER = re.compile(r"(full|quarter|fd|qd)[ _-]?\dmm", re.IGNORECASE)
 
 
@@ -120,12 +123,8 @@ def ct_pairs(root: str | Path, patient: str, *, label: str = "full") -> CtPairs:
             or without a single pair; and whatever ``dicom.read_series`` refuses.
     """
     check_one_of("label", label, [kind for kind in SERIES if kind != "low"])
-    base = _base(root)
-    folder = base / patient
-    if not patient or patient not in ct_patients(root):
-        raise error("patient", f"a folder of {base}", repr(patient), nearest(patient, ct_patients(root)))
-    places = [dose / patient for dose in _dose_folders(base) if (dose / patient).is_dir()] or [folder]
-    low, full = (dicom.read_series(_files(base, places, kind)) for kind in ("low", label))
+    folder = _base(root) / patient
+    low, full = (dicom.read_series(series) for series in _doses(root, patient, label, keep=True))
     _check_same_grid(folder, low, full)
     mine, theirs = pair(low.positions_mm, full.positions_mm)
     left = (len(low.hu) - len(mine), len(full.hu) - len(mine))
@@ -135,7 +134,26 @@ def ct_pairs(root: str | Path, patient: str, *, label: str = "full") -> CtPairs:
     if any(left):
         text = f"{left[0]} of {len(low.hu)} low-dose and {left[1]} of {len(full.hu)} {label} slices have no partner"
         warnings.warn(f"{text} within {TOLERANCE_MM} mm and are left out", stacklevel=2)
-    return CtPairs(low.hu[mine], full.hu[theirs], low.spacing_mm, low.positions_mm[mine], patient)
+        low, full = (replace(s, hu=s.hu[k], positions_mm=s.positions_mm[k]) for s, k in ((low, mine), (full, theirs)))
+    return CtPairs(low.hu, full.hu, low.spacing_mm, low.positions_mm, patient)
+
+
+def ct_grids(root: str | Path, patients: Iterable[str], *, label: str = "full") -> list[Grid]:
+    """The size and the pixel size of each patient's images, from the headers alone.
+
+    Args:
+        root: As for `ct_pairs`.
+        patients: Some of ``ct_patients(root)``.
+        label: As for `ct_pairs`.
+
+    Returns:
+        ((rows, columns), (y, x) in mm) for each patient.
+
+    Raises:
+        ValueError: As for `ct_pairs`, as far as headers tell.
+    """
+    series = [_doses(root, patient, label, keep=False)[0] for patient in patients]
+    return [(one.size, one.pixel_mm) for one in series]
 
 
 def pair(
@@ -169,24 +187,35 @@ def _base(root: str | Path) -> Path:
     return base
 
 
-def _files(base: Path, places: list[Path], kind: str) -> list[Path]:
-    """The files of the one series of that kind in a patient's folders, by SeriesDescription, else by their path."""
+def _doses(root: str | Path, patient: str, label: str, *, keep: bool) -> list[dicom.SeriesFiles]:
+    """A patient's one series of low dose and one of the label, by SeriesDescription, else by their path."""
+    base, wanted = _base(root), ("low", label)
+    if not patient or patient not in ct_patients(root):
+        raise error("patient", f"a folder of {base}", repr(patient), nearest(patient, ct_patients(root)))
+    places = [dose / patient for dose in _dose_folders(base) if (dose / patient).is_dir()] or [base / patient]
     # The archive holds one series a folder, beside tens of thousands of projections: open only folders that can match.
     inner = [folder for place in places for folder in folders_below(place)]
-    named = [f for f in inner if SERIES[kind].search(_below(base, f))]
-    named = [f for f in named if not set(f.parents) & set(named)]
-    series = [entry for place in named or places for entry in _scan(place)]
-    found = [s for s in series if kind == _kind(base, s)]
-    if len(found) != 1:
-        others = ", ".join(sorted({s.description or s.files[0].parent.name for s in series})) or "none"
-        remedy = "GE scanners of the collection have no low-dose images; keep one series of each dose."
-        raise error(str(places[0]), f"one series of {kind} images", f"{len(found)} among: {others}", remedy)
-    return list(found[0].files)
+    named = {kind: [f for f in inner if SERIES[kind].search(_below(base, f))] for kind in wanted}
+    chosen = [f for folders in named.values() for f in folders] if all(named.values()) else places
+    chosen = [f for f in dict.fromkeys(chosen) if not set(f.parents) & set(chosen)]
+    kept = partial(_is_kept, base, wanted if keep else ())
+    series = [entry for place in chosen for entry in _scan(place, kept)]
+    found = {kind: [s for s in series if kind == _kind(base, s.description, s.files[0])] for kind in wanted}
+    for kind, some in found.items():
+        if len(some) != 1:
+            others = ", ".join(sorted({s.description or s.files[0].parent.name for s in series})) or "none"
+            remedy = "GE scanners of the collection have no low-dose images; keep one series of each dose."
+            raise error(str(places[0]), f"one series of {kind} images", f"{len(some)} among: {others}", remedy)
+    return [some[0] for some in found.values()]
 
 
-def _kind(base: Path, series: dicom.SeriesFiles) -> str:
-    """Which of `SERIES` it is; empty if none."""
-    told = (kind for text in (series.description, _below(base, series.files[0])) for kind in _kinds(text))
+def _is_kept(base: Path, wanted: tuple[str, ...], description: str, path: Path) -> bool:
+    return _kind(base, description, path) in wanted
+
+
+def _kind(base: Path, description: str, path: Path) -> str:
+    """Which of `SERIES` an image is of; empty if none."""
+    told = (kind for text in (description, _below(base, path)) for kind in _kinds(text))
     return next(told, "")
 
 
@@ -198,20 +227,20 @@ def _below(base: Path, path: Path) -> str:
     return path.relative_to(base).as_posix()
 
 
-def _scan(folder: Path) -> tuple[dicom.SeriesFiles, ...]:
+def _scan(folder: Path, keep: Callable[[str, Path], bool]) -> tuple[dicom.SeriesFiles, ...]:
     """The CT series below a folder; a damaged header is an error, as it may be a missing slice."""
-    contents = dicom.scan(folder)
+    contents = dicom.scan(folder, keep)
     if contents.damaged:
         raise contents.damaged[0]
     return contents.series
 
 
 def _check_same_grid(folder: Path, low: dicom.Series, label: dicom.Series) -> None:
-    for name, mine, other in (
-        ("images of one size", low.hu.shape[1:], label.hu.shape[1:]),
-        ("one pixel spacing", low.spacing_mm[1:], label.spacing_mm[1:]),
+    for name, mine, other, same in (
+        ("images of one size", low.hu.shape[1:], label.hu.shape[1:], operator.eq),
+        ("one pixel spacing", low.spacing_mm[1:], label.spacing_mm[1:], dicom.same_spacing),
     ):
-        if not np.allclose(mine, other, rtol=0, atol=1e-4):
+        if not same(mine, other):
             raise error(str(folder), f"{name} in both doses", f"{mine} and {other}", "They do not belong together.")
 
 

@@ -10,6 +10,7 @@ image a file or many in enhanced CT. pydicom: D. L. Mason, Med. Phys. 38 (2011),
 compressed syntaxes by GDCM.
 """
 
+from ._header import same_spacing
 from ._pixels import PADDING_HU
 from ._read import Contents, Series, SeriesFiles, read_series, read_slice, read_volume, scan, shipped_example
 from ._write import write_series
@@ -22,6 +23,7 @@ __all__ = [
     "read_series",
     "read_slice",
     "read_volume",
+    "same_spacing",
     "scan",
     "shipped_example",
     "write_series",

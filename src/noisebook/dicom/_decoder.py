@@ -1,19 +1,18 @@
 """Decode JPEG, JPEG-LS and JPEG 2000 in a process of their own: on damaged streams their decoders crash, print or hang.
 
-`noisebook.dicom` runs this file as a program. Each line on standard input is a JSON list of a path and a frame from 0;
-the answer on standard output is its length in 8 bytes and the stored values as npy. It ends at the first failure.
+`noisebook.dicom` runs this file as a program. Standard input holds frames, each pickled with its transfer syntax and
+options, standard output the stored values as npy, all after their lengths in 8 bytes. It ends at the first failure.
 """
 
 import io
-import json
 import os
+import pickle
 import resource
 import sys
 from contextlib import suppress
 
 import numpy as np
-import pydicom
-from pydicom.pixels.utils import pixel_array
+from pydicom.pixels.decoders.base import get_decoder
 
 MEMORY = 4 * 2**30
 """Bytes of address space."""
@@ -26,13 +25,10 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answer = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what the decoders print is no answer
-    known, ds = "", pydicom.Dataset()
-    for line in sys.stdin:
-        path, frame = json.loads(line)
-        if path != known:
-            known, ds = path, pydicom.dcmread(path)
+    while length := int.from_bytes(sys.stdin.buffer.read(8)):
+        syntax, data, options = pickle.loads(sys.stdin.buffer.read(length))
         packed = io.BytesIO()
-        np.save(packed, pixel_array(ds, index=frame), allow_pickle=False)
+        np.save(packed, get_decoder(syntax).as_array(data, index=0, **options)[0], allow_pickle=False)
         answer.write(len(packed.getvalue()).to_bytes(8) + packed.getvalue())
         answer.flush()
 

@@ -8,20 +8,31 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.dataset import Dataset
-from pydicom.filereader import read_file_meta_info
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, MediaStorageDirectoryStorage
+from pydicom.dataelem import RawDataElement, convert_raw_data_element
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filereader import data_element_generator, read_dataset
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+    RLELossless,
+)
 
 from noisebook._checks import error
 
@@ -29,6 +40,14 @@ MAX_SIDE = 4096
 """Most rows or columns of an image; CT has 512 to 2048."""
 MAX_MM = 1e6
 """No position, spacing or direction is larger."""
+GROUP_OF_PIXELS = 0x7FE00000
+UNDEFINED = 0xFFFFFFFF
+"""The length of an element that ends with a delimiter."""
+SMALL = 2**16
+"""Bytes that may be asked for unchecked."""
+SHARED = 128
+"""Bytes of an element's value that is worth remembering."""
+PLAIN = (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
 MAX_INFLATED = 2**30
 """Most bytes that a deflated file may grow to."""
 REQUIRED = {
@@ -41,6 +60,7 @@ REQUIRED = {
 NUMBERS = (
     *("Rows", "Columns", "SamplesPerPixel", *REQUIRED, "SpacingBetweenSlices", "SliceThickness"),
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "WindowCenter", "WindowWidth", "GantryDetectorTilt"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
 )
 GROUPS = {
     "PlanePositionSequence": ("ImagePositionPatient",),
@@ -49,6 +69,9 @@ GROUPS = {
     "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept", "RescaleType"),
     "FrameVOILUTSequence": ("WindowCenter", "WindowWidth"),
     "CTImageFrameTypeSequence": ("FrameType",),
+    "FrameContentSequence": ("FrameAcquisitionNumber", "FrameAcquisitionDateTime"),
+    "CTExposureSequence": ("ExposureInmAs",),
+    "CTReconstructionSequence": ("ConvolutionKernel",),
 }
 """Where the functional groups of a multi-frame image hold an element."""
 GROUP = {keyword: group for group, keywords in GROUPS.items() for keyword in keywords}
@@ -58,6 +81,18 @@ CT_CLASSES = {
     "Legacy Converted Enhanced CT Image Storage",
     "",  # absent, as in images older than DICOM
 }
+ACQUISITION = {
+    "AcquisitionNumber": ("FrameAcquisitionNumber", "AcquisitionNumber"),
+    "ConvolutionKernel": ("ConvolutionKernel",),
+    "AcquisitionTime": ("FrameAcquisitionDateTime", "AcquisitionTime", "AcquisitionDateTime"),
+    "Exposure": ("ExposureInmAs", "Exposure", "XRayTubeCurrent"),
+}
+"""What differs between acquisitions, and where it stands."""
+PIXELS = (
+    *("SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "BitsAllocated"),
+    *("BitsStored", "HighBit", "PixelRepresentation", "PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+)
+"""All that a decoder needs."""
 PHOTOMETRIC = {"MONOCHROME1", "MONOCHROME2", "PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT"}
 """The defined terms that may be repeated in a message."""
 IDENTIFYING = (
@@ -65,6 +100,13 @@ IDENTIFYING = (
     *("AccessionNumber", "InstitutionName", "InstitutionAddress", "StationName", "ReferringPhysicianName"),
     *("PerformingPhysicianName", "OperatorsName", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
 )
+
+
+tag_of: Callable[[str], BaseTag] = cache(Tag)
+"""The tag of a keyword."""
+Keep = Callable[[str, Path], bool]
+Pixels = bytes | Dataset
+"""Of a file: its uncompressed pixel data, or all that a decoder needs."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +122,13 @@ class Header:
     kind: str  # the SOP class's name
     localizer: bool
     syntax: str
+    coded: bool  # whether its pixels are a code stream: JPEG, JPEG-LS, JPEG 2000
     photometric: str
     rescale: str  # RescaleType
+    acquisition: dict[str, str]  # by keyword of ACQUISITION, of a time no date; empty where absent
     numbers: dict[str, tuple[float, ...]]  # by keyword of NUMBERS; empty where the element is absent or empty
+    plain: tuple[int, int] | None = None  # where in the file the pixels start and how many bytes they are, uncompressed
+    pixels: Pixels | None = field(default=None, repr=False, compare=False)  # of the file, where they were read with it
 
     @property
     def name(self) -> str:
@@ -94,13 +140,13 @@ class Header:
         """(rows, columns); zeros where there is no image."""
         return int(sum(self.numbers["Rows"])), int(sum(self.numbers["Columns"]))
 
-    @property
+    @cached_property
     def normal(self) -> np.ndarray:
         """The slice normal, a unit vector in patient coordinates."""
         row, column = np.reshape(self.numbers["ImageOrientationPatient"], (2, 3))
         return np.cross(row, column)
 
-    @property
+    @cached_property
     def z_mm(self) -> float:
         """Position along the slice normal, mm."""
         return float(self.normal @ self.numbers["ImagePositionPatient"])
@@ -122,6 +168,23 @@ class Header:
         return "localizer" if self.localizer else ""
 
 
+def nothing(description: str, path: Path) -> bool:
+    """Keep no pixels."""
+    return False
+
+
+def same_spacing(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Whether two pixel sizes (row, column) are one but for rounding.
+
+    Over 512 pixels the difference adds up to less than a tenth of a pixel.
+    """
+    return np.allclose(first, second, rtol=2e-4, atol=0)
+
+
+class MalformedError(Exception):
+    """An element that ought to hold numbers and does not: its keyword and what it holds."""
+
+
 @contextmanager
 def door(path: Path, expected: str, remedy: str) -> Iterator[None]:
     """Turn what pydicom, GDCM or Pillow raise, warn or log into one error of ours: their texts may quote the header."""
@@ -132,6 +195,12 @@ def door(path: Path, expected: str, remedy: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    except MalformedError as problem:
+        keyword, text = problem.args
+        # what is no number may tell a patient
+        shown = text if re.fullmatch(r"[-+\d.,eE\\ ]{1,99}", text) else "text that is none"
+        told = "Write it with a decimal point." if "," in text else "Export the original images again."
+        raise error(str(path), f"decimal numbers in {keyword}", shown, told) from None
     except Exception as problem:
         raise error(str(path), expected, f"{type(problem).__name__} while reading it", remedy) from None
     finally:
@@ -142,104 +211,211 @@ class _Bounded(io.BufferedReader):
     """A file whose reads ask for no more than is left: a damaged length must not reserve gigabytes."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
-        self._size = path.stat().st_size
+        super().__init__(path.open("rb", buffering=0))
+        self._size = os.fstat(self.fileno()).st_size
 
     def read(self, size: int | None = -1) -> bytes:
+        if size is not None and 0 <= size <= SMALL:
+            return super().read(size)
         left = max(self._size - self.tell(), 0)
         return super().read(left if size is None or size < 0 else min(size, left))
 
 
-def dataset(path: Path, *, pixels: bool) -> Dataset:
-    """The file as pydicom reads it; call it within `door`."""
-    with _Bounded(path) as stream:
-        return pydicom.dcmread(stream, stop_before_pixels=not pixels)
+@contextmanager
+def _opened(path: Path) -> Iterator[_Bounded]:
+    """The file, to be read."""
+    with door(path, "a file that can be read", "Check its permissions and its disk."):
+        stream = _Bounded(path)
+    with stream:
+        yield stream
 
 
-def has_magic(path: Path) -> bool:
-    """Whether the file has DICM at byte 128.
-
-    Raises:
-        ValueError: It cannot be opened.
-    """
-    with door(path, "a file that can be read", "Check its permissions and its disk."), path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
+def pixels(header: Header) -> Pixels:
+    """The pixels of the file, read with its header or now, without anything that identifies; call it within `door`."""
+    if header.pixels is not None:
+        return header.pixels
+    with _opened(header.path) as stream:
+        return _pixels(stream, header)
 
 
-def read(path: Path) -> list[Header]:
-    """The headers of the images in a file: one, or one a frame.
+def _pixels(stream: _Bounded, header: Header) -> Pixels:
+    if header.plain:
+        stream.seek(header.plain[0])
+        return stream.read(header.plain[1])
+    stream.seek(0)
+    ds = pydicom.dcmread(stream, specific_tags=list(PIXELS))
+    kept = Dataset({element.tag: element for element in ds.elements() if element.tag.group != 8})
+    kept.file_meta = FileMetaDataset()
+    kept.file_meta.TransferSyntaxUID = ds.file_meta.TransferSyntaxUID
+    kept.set_original_encoding(*ds.original_encoding)
+    return kept
 
-    Raises:
-        ValueError: The file is missing, not DICOM or damaged, or its frames lack functional groups.
-    """
+
+def read(path: Path, keep: Keep = nothing) -> list[Header]:
+    """As `find`, but a file that is missing or not DICOM is an error."""
     if not path.is_file():
         raise error(str(path), "a DICOM file", "a folder" if path.is_dir() else "nothing there", "Check the path.")
-    if not has_magic(path):
+    headers = find(path, keep)
+    if not headers:
         size = path.stat().st_size
         raise error(str(path), "a DICOM file (DICM at byte 128)", f"{size} bytes without it", "Is it a DICOM export?")
-    _check_inflated(path)
-    with door(path, "a readable DICOM header", "The file is damaged or cut short: fetch or export it again."):
-        ds = dataset(path, pixels=False)
-        frames = int(ds.get("NumberOfFrames") or 1)
-        own = ds.get("PerFrameFunctionalGroupsSequence") or []
-        shared = [*(ds.get("SharedFunctionalGroupsSequence") or [])[:1], ds]
-        whole = _header(path, ds, shared, 0, frames)
-        if frames == 1 or whole.reason:
-            return [_header(path, ds, [*own[:1], *shared], 0, frames)]
-        if len(own) == frames:
-            return [_header(path, ds, [own[k], *shared], k, frames) for k in range(frames)]
-    got, remedy = f"{len(own)} groups for {frames} frames", "Export it as enhanced CT, or as single-frame CT images."
-    raise error(str(path), "one functional group (position, orientation) a frame", got, remedy)
+    return headers
 
 
-def _check_inflated(path: Path) -> None:
-    """Raise if the file is deflated and damaged, or grows beyond all reason."""
-    grown = 0
-    with door(path, "a readable DICOM header", "The file is damaged or cut short: fetch or export it again."):
-        meta = read_file_meta_info(path)
-        if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-            inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-            with path.open("rb") as stream:
-                stream.seek(132 + 12 + meta.FileMetaInformationGroupLength)
-                while grown <= MAX_INFLATED and (part := stream.read(4096)):
-                    grown += len(inflate.decompress(part))
+def find(path: Path, keep: Keep = nothing) -> list[Header]:
+    """The headers of the images in a file: none if it is not DICOM, else one, or one a frame. It is opened once.
+
+    Args:
+        path: An existing file.
+        keep: Told the description and the path of a CT image, whether its pixels are read too.
+
+    Raises:
+        ValueError: The file cannot be opened or is damaged, an element is malformed, or frames lack functional groups.
+    """
+    grown, remedy = 0, "The file is damaged or cut short: fetch or export it again."
+    with _opened(path) as stream, door(path, "a readable DICOM header", remedy):
+        if stream.read(132)[128:] != b"DICM":
+            return []
+        meta = Dataset({raw.tag: raw for raw in data_element_generator(stream, False, True, stop_when=_beyond_meta)})
+        if _get(meta, "TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            grown = _inflated(stream)
+        if grown <= MAX_INFLATED:
+            meta, ds = _dataset(stream, meta)
+            frames = int(*_numbers([ds], "NumberOfFrames")[:1]) or 1
+            own = _get(ds, "PerFrameFunctionalGroupsSequence") or []
+            plain = _plain(stream, _get(meta, "TransferSyntaxUID"))
+            headers = [replace(header, plain=plain) for header in _headers(path, meta, ds, own, frames)]
+            if headers and not headers[0].reason and keep(headers[0].description, path):
+                kept = _pixels(stream, headers[0])
+                headers = [replace(header, pixels=kept) for header in headers]
     if grown > MAX_INFLATED:
         remedy = "It is damaged, or made to fill the memory."
         raise error(str(path), f"at most {MAX_INFLATED} bytes when inflated", "more", remedy)
+    if not headers:
+        remedy = "Export it as enhanced CT, or as single-frame CT images."
+        got = f"{len(own)} groups for {frames} frames"
+        raise error(str(path), "one functional group (position, orientation) a frame", got, remedy)
+    return headers
 
 
-def _header(path: Path, ds: Dataset, groups: Sequence[Dataset], frame: int, frames: int) -> Header:
+def _dataset(stream: _Bounded, meta: Dataset) -> tuple[Dataset, Dataset]:
+    """A file's elements of group 2, as they were just read, and those before its pixels."""
+    syntax = _get(meta, "TransferSyntaxUID")
+    if syntax in PLAIN:
+        stop = GROUP_OF_PIXELS
+        return meta, read_dataset(stream, syntax.is_implicit_VR, True, stop_when=lambda tag, vr, length: tag >= stop)
+    stream.seek(0)
+    ds = pydicom.dcmread(stream, stop_before_pixels=True)
+    return ds.file_meta, ds
+
+
+def _headers(path: Path, meta: Dataset, ds: Dataset, own: Sequence[Dataset], frames: int) -> list[Header]:
+    """The headers of a file's images; none if it does not hold a functional group a frame."""
+    shared = [*(ds.get("SharedFunctionalGroupsSequence") or [])[:1], ds]
+    whole = _header(path, meta, ds, [*own[: frames == 1], *shared], 0, frames)
+    if frames == 1 or whole.reason:
+        return [whole]
+    if len(own) != frames:
+        return []
+    return [_header(path, meta, ds, [group, *shared], k, frames) for k, group in enumerate(own)]
+
+
+def _plain(stream: _Bounded, syntax: UID | None) -> tuple[int, int] | None:
+    """Where uncompressed little-endian pixels start, from the end of a header, and how many bytes they are."""
+    if syntax not in PLAIN:
+        return None
+    for raw in data_element_generator(stream, syntax.is_implicit_VR, True, defer_size=0):
+        if raw.tag == tag_of("PixelData") and isinstance(raw, RawDataElement) and raw.length < UNDEFINED:
+            return raw.value_tell, raw.length
+    return None
+
+
+def _beyond_meta(tag: int, vr: str | None, length: int) -> bool:
+    return tag >> 16 != 2
+
+
+def _inflated(stream: _Bounded) -> int:
+    """The bytes that the rest of a deflated file grows to, as far as `MAX_INFLATED`."""
+    grown, inflate = 0, zlib.decompressobj(-zlib.MAX_WBITS)
+    while grown <= MAX_INFLATED and (part := stream.read(4096)):
+        grown += len(inflate.decompress(part))
+    return grown
+
+
+def _header(path: Path, meta: Dataset, ds: Dataset, groups: Sequence[Dataset], frame: int, frames: int) -> Header:
     """The header of one frame; ``groups`` are where to look for an element, the nearest first."""
-    modality = str(ds.get("Modality") or "").strip()
+    modality = str(_get(ds, "Modality") or "").strip()
     kinds = [str(part).strip() for keyword in ("ImageType", "FrameType") for part in _values(_find(groups, keyword))]
-    syntax = ds.file_meta.get("TransferSyntaxUID")
-    numbers = {keyword: tuple(float(v) for v in _values(_find(groups, keyword))) for keyword in NUMBERS}
+    syntax = _get(meta, "TransferSyntaxUID")
+    numbers = {keyword: _numbers(groups, keyword) for keyword in NUMBERS}
+    acquisition = {name: _first(groups, keywords) for name, keywords in ACQUISITION.items()}
+    acquisition["AcquisitionTime"] = re.sub(r"^\d{8}", "", acquisition["AcquisitionTime"])
     if not np.isfinite(numbers["Rows"] + numbers["Columns"]).all():
         raise ValueError("an image without a size")
     return Header(
         path=path,
         frame=frame,
         frames=frames,
-        key=(str(ds.get("SeriesInstanceUID") or ""), str(ds.get("PatientID") or "")),
+        key=(str(_get(ds, "SeriesInstanceUID") or ""), str(_get(ds, "PatientID") or "")),
         description=_description(ds),
         modality=modality if re.fullmatch(r"[A-Z_]{1,16}", modality) else "",
-        kind=_public(ds.get("SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID"), "an unknown object"),
+        kind=_public(_get(ds, "SOPClassUID") or _get(meta, "MediaStorageSOPClassUID"), "an unknown object"),
         localizer="LOCALIZER" in kinds,
+        coded=bool(syntax and syntax.is_transfer_syntax and syntax.is_encapsulated and syntax != RLELossless),
         syntax=_public(syntax, "an unknown transfer syntax") or "no transfer syntax",
-        photometric=str(ds.get("PhotometricInterpretation") or "").strip(),
+        photometric=str(_get(ds, "PhotometricInterpretation") or "").strip(),
         rescale=str(_find(groups, "RescaleType") or "").strip(),
+        acquisition=acquisition,
         numbers=numbers,
     )
+
+
+def _get(ds: Dataset, keyword: str) -> Any:
+    """An element's value as pydicom gives it, converted once for all images that share it; None if it is absent."""
+    tag = tag_of(keyword)
+    if tag not in ds.keys():  # noqa: SIM118
+        return None
+    raw: Any = ds.get_item(tag)
+    charset = ds._character_set
+    if isinstance(raw, RawDataElement) and isinstance(raw.value, bytes) and len(raw.value) <= SHARED:
+        value = _converted(raw._replace(value_tell=0), charset if isinstance(charset, str) else tuple(charset))
+        if not isinstance(value, bytes):  # which it is where its type depends on others
+            return value
+    return ds[tag].value
+
+
+@lru_cache(maxsize=256)
+def _converted(raw: RawDataElement, charset: str | tuple[str, ...]) -> Any:
+    return convert_raw_data_element(raw, encoding=charset if isinstance(charset, str) else list(charset)).value
 
 
 def _find(groups: Sequence[Dataset], keyword: str) -> Any:
     """The first of an element's values: of the frame, of all frames, of the file."""
     for group in groups:
-        inner = group.get(GROUP[keyword]) if keyword in GROUP else None
+        inner = _get(group, GROUP[keyword]) if keyword in GROUP else None
         for place in (*(inner or [])[:1], group):
-            if place.get(keyword) is not None:
-                return place.get(keyword)
+            value = _get(place, keyword)
+            if value is not None:
+                return value
     return None
+
+
+def _first(groups: Sequence[Dataset], keywords: Sequence[str]) -> str:
+    """The first of some elements that is there and well formed, as text."""
+    for keyword in keywords:
+        with suppress(ValueError, TypeError, OverflowError):  # an exposure of 12.5 in a field of integers harms nothing
+            if (value := _find(groups, keyword)) not in (None, ""):
+                return str(value).strip()
+    return ""
+
+
+def _numbers(groups: Sequence[Dataset], keyword: str) -> tuple[float, ...]:
+    """The numbers of an element, none if it is absent or empty; call it within `door`."""
+    values = _values(_find(groups, keyword))
+    try:
+        return tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        raise MalformedError(keyword, "\\".join(map(str, values))) from None
 
 
 def _values(value: Any) -> list[Any]:
@@ -255,9 +431,15 @@ def _public(uid: UID | None, unknown: str) -> str:
 
 def _description(ds: Dataset) -> str:
     """SeriesDescription; empty if it repeats anything of the header that identifies."""
-    text = str(ds.get("SeriesDescription") or "").strip()
-    words = {word for keyword in IDENTIFYING for word in re.split(r"[\^=\\,;/'\[\]\s]+", str(ds.get(keyword) or ""))}
-    return "" if any(len(word) > 2 and word.lower() in text.lower() for word in words) else text
+    text = str(_get(ds, "SeriesDescription") or "").strip()
+    words = (word for keyword in IDENTIFYING for word in _words(str(_get(ds, keyword) or "")))
+    return "" if any(word in text.lower() for word in words) else text
+
+
+@lru_cache(maxsize=64)
+def _words(text: str) -> tuple[str, ...]:
+    """The words of more than two letters, in lower case."""
+    return tuple(word.lower() for word in re.split(r"[\^=\\,;/'\[\]\s]+", text) if len(word) > 2)
 
 
 def checked(header: Header) -> Header:
@@ -287,6 +469,7 @@ def checked(header: Header) -> Header:
             raise error(header.name, f"{keyword} below {MAX_MM:g} mm", max(numbers[keyword], key=abs), remedy)
     if numbers["RescaleSlope"] == (0.0,):
         raise error(header.name, "RescaleSlope other than zero", "0", remedy)
+    _check_bits(header)
     if header.rescale not in ("", "HU"):
         raise error(header.name, "RescaleType HU, or none", "another unit", "Pass images in Hounsfield units.")
     if min(numbers["PixelSpacing"]) <= 0:
@@ -295,3 +478,18 @@ def checked(header: Header) -> Header:
         got = str(numbers["ImageOrientationPatient"])
         raise error(header.name, "ImageOrientationPatient of two orthogonal unit vectors", got, remedy)
     return header
+
+
+def _check_bits(header: Header) -> None:
+    """Raise unless the header tells which bits of a pixel are its value."""
+    keywords = ("BitsAllocated", "BitsStored", "PixelRepresentation")
+    numbers = {keyword: header.numbers[keyword][:1] for keyword in keywords}
+    allocated, stored, signed = ((*found, -1.0)[0] for found in numbers.values())
+    high = (*header.numbers["HighBit"], stored - 1)[0]
+    if allocated not in (8, 16, 32) or signed not in (0, 1) or not 1 <= stored <= high + 1 <= allocated:
+        told = ", ".join(f"{keyword} {found[0]:g}" if found else f"no {keyword}" for keyword, found in numbers.items())
+        expected = "BitsStored of 8, 16 or 32 BitsAllocated, below HighBit, PixelRepresentation 0 or 1"
+        raise error(header.name, expected, f"{told}, HighBit {high:g}", "Export the original images again.")
+    if high != stored - 1 and header.coded:
+        got = f"BitsStored {stored:g} and HighBit {high:g}"
+        raise error(header.name, f"HighBit = BitsStored - 1 in {header.syntax}", got, "Decompress it, and compare.")

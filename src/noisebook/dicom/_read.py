@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
+import operator
 import os
+import re
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +19,22 @@ import pydicom
 from noisebook._checks import error
 from noisebook._paths import files_below
 
-from ._header import Header, checked, has_magic, read
-from ._pixels import images
+from ._header import ACQUISITION, Header, Keep, checked, find, nothing, read, same_spacing
+from ._pixels import images, to_hu
 
 EXAMPLE = "J2K_pixelrep_mismatch.dcm"
 SUFFIXES = (".dcm", ".ima")
 """Files so named ought to be DICOM: where they are not, they are damaged."""
+AGREE: dict[str, Callable[[Sequence[float], Sequence[float]], bool]] = {
+    "Rows": operator.eq,
+    "Columns": operator.eq,
+    "PixelSpacing": same_spacing,
+    "ImageOrientationPatient": lambda ours, other: np.allclose(ours, other, rtol=0, atol=1e-3),
+}
+"""What all images of a series have in common."""
+MOST_LISTED = 8
 UNEVEN_MM = 0.1
 TILT_DEG = 0.1
-Place = str | Path | Sequence[str | Path]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,11 +69,26 @@ class SeriesFiles:
         description: As in ``Series``.
         files: Paths sorted by name (``read_series`` sorts the slices).
         images: How many images they hold.
+        headers: Theirs, which `read_series` then need not read again.
     """
 
     description: str
     files: tuple[Path, ...]
     images: int
+    headers: tuple[Header, ...] = field(repr=False, compare=False)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(rows, columns) of the first image."""
+        return checked(self.headers[0]).size
+
+    @property
+    def pixel_mm(self) -> tuple[float, ...]:
+        """(y, x) distance of neighbouring pixel centres of the first image, mm."""
+        return checked(self.headers[0]).numbers["PixelSpacing"]
+
+
+Place = str | Path | Sequence[str | Path] | SeriesFiles
 
 
 @dataclass(frozen=True)
@@ -90,8 +115,8 @@ def read_series(path: Place, *, series: int | None = None) -> Series:
     """Read one CT series.
 
     Args:
-        path: A folder that holds the series (in subfolders too), or the files themselves. In a folder, what is no CT
-            image is left out and counted in ``skipped``; among files given by name it is an error.
+        path: A folder that holds the series (in subfolders too), the files themselves, or a series that `scan` found.
+            In a folder, what is no CT image is left out and counted in ``skipped``; among files it is an error.
         series: Which one of several in a folder, from 1, in the order of `scan`.
 
     Returns:
@@ -147,20 +172,25 @@ def read_slice(path: str | Path) -> Series:
     return read_series([path])
 
 
-def scan(folder: str | Path) -> Contents:
-    """Tell the CT series in a folder and its subfolders apart, from the headers alone.
+def scan(folder: str | Path, keep: Keep = nothing) -> Contents:
+    """Tell the CT series in a folder and its subfolders apart, from the headers alone; each file is opened once.
 
     Args:
         folder: Any folder.
+        keep: Told the description and the path of a CT image, whether its pixels are kept for `read_series`, which
+            then opens no file.
 
     Raises:
         ValueError: Folder missing, or without a DICOM file.
     """
-    groups, skipped, damaged = _gather(folder)
-    found = tuple(
-        SeriesFiles(group[0].description, tuple(dict.fromkeys(h.path for h in group)), len(group)) for group in groups
-    )
+    groups, skipped, damaged = _gather(folder, keep)
+    found = tuple(_files(group) for group in groups)
     return Contents(found, skipped, tuple(damaged))
+
+
+def _files(group: list[Header]) -> SeriesFiles:
+    headers = tuple(replace(header, key=("", "")) for header in group)  # which identifies
+    return SeriesFiles(group[0].description, tuple(dict.fromkeys(h.path for h in group)), len(group), headers)
 
 
 def shipped_example() -> Path:
@@ -184,10 +214,12 @@ def shipped_example() -> Path:
 
 
 def _name(path: Place) -> str:
+    if isinstance(path, SeriesFiles):
+        return f"{len(path.files)} files"
     return str(path) if isinstance(path, str | Path) else f"{len(path)} files"
 
 
-def _gather(folder: str | Path) -> tuple[list[list[Header]], dict[str, int], list[ValueError]]:
+def _gather(folder: str | Path, keep: Keep) -> tuple[list[list[Header]], dict[str, int], list[ValueError]]:
     """The CT images below a folder by series, the count of other files by reason, and the errors of damaged headers."""
     folder = Path(folder)
     if not folder.is_dir():
@@ -199,17 +231,15 @@ def _gather(folder: str | Path) -> tuple[list[list[Header]], dict[str, int], lis
     damaged = []
     for file in files:
         try:
-            if not has_magic(file) and (file.suffix.lower() not in SUFFIXES or file.name.startswith(".")):
-                skipped["not DICOM"] += 1
-                continue
-            headers = read(file)
-            if headers[0].cut:
+            ought = file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+            headers = (read if ought else find)(file, keep)
+            if headers and headers[0].cut:
                 checked(headers[0])
         except ValueError as problem:
             damaged.append(problem)
             continue
-        if headers[0].reason:
-            skipped[headers[0].reason] += 1
+        if not headers or headers[0].reason:
+            skipped[headers[0].reason if headers else "not DICOM"] += 1
         else:
             groups.setdefault(headers[0].key, []).extend(headers)
     if skipped["not DICOM"] == len(files):
@@ -220,6 +250,8 @@ def _gather(folder: str | Path) -> tuple[list[list[Header]], dict[str, int], lis
 
 def _choose(path: Place, series: int | None) -> tuple[list[Header], dict[str, int]]:
     """The images of the one series that is meant, and what else the folder holds."""
+    if isinstance(path, SeriesFiles):
+        return list(path.headers), {}
     if not isinstance(path, str | Path):
         if not path:
             raise error("files", "at least one file", "none")
@@ -227,7 +259,7 @@ def _choose(path: Place, series: int | None) -> tuple[list[Header], dict[str, in
         groups = _by_series([checked(header) for header in headers])
         skipped: dict[str, int] = {}
     else:
-        groups, skipped, damaged = _gather(path)
+        groups, skipped, damaged = _gather(path, nothing)
         if damaged:
             raise damaged[0]
     if not groups:
@@ -285,18 +317,19 @@ def _decoded(headers: list[Header]) -> np.ndarray:
         places.setdefault(header.path, []).append(k)
     hu: np.ndarray | None = None
     order = [k for slots in places.values() for k in slots]
-    for k, image in zip(order, images([headers[k] for k in slots] for slots in places.values()), strict=True):
+    for k, stored in zip(order, images([headers[k] for k in slots] for slots in places.values()), strict=True):
         if hu is None:  # after a first image was decoded: a damaged header may claim any size
-            _check_memory(headers, image)
-            hu = np.empty((len(headers), *image.shape), np.float32)
-        hu[k] = image
+            _check_memory(headers)
+            hu = np.empty((len(headers), *stored.shape), np.float32)
+        to_hu(headers[k], stored, hu[k])
     assert hu is not None  # there is at least one image
     return hu
 
 
-def _check_memory(headers: list[Header], image: np.ndarray) -> None:
+def _check_memory(headers: list[Header]) -> None:
     """Raise if the stack is larger than this machine's memory: frames that compress to nothing may be many."""
-    wanted, memory = len(headers) * image.nbytes, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    wanted = 4 * len(headers) * math.prod(headers[0].size)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if wanted > memory:
         got = f"{len(headers)} images of {wanted / 1e9:.3g} GB in all"
         expected = f"a series that fits into {memory / 1e9:.3g} GB of memory"
@@ -304,17 +337,68 @@ def _check_memory(headers: list[Header], image: np.ndarray) -> None:
 
 
 def _check_agreement(headers: list[Header]) -> None:
-    """Raise unless all slices (sorted by position) have one size, spacing and orientation, and distinct positions."""
+    """Raise unless all slices (sorted by position) are of one grid and one acquisition, each at a place of its own."""
     first = headers[0]
     for before, header in itertools.pairwise(headers):
-        for keyword in ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient"):
+        for keyword, agree in AGREE.items():
             ours, other = header.numbers[keyword], first.numbers[keyword]
-            if not np.allclose(ours, other, rtol=0, atol=1e-3):
+            if ours != other and not agree(ours, other):
                 remedy = "Images of several kinds lie in one series: pass the files of one kind."
                 raise error(header.name, f"{keyword} {other} as in {Path(first.name).name}", ours, remedy)
         if header.z_mm - before.z_mm < 1e-3:
             got = f"{header.z_mm:g} mm, where {Path(before.name).name} lies already"
             raise error(header.name, "a slice position of its own", got, "Copies or several phases: pass one's files.")
+    for keyword in ACQUISITION:
+        labels = _labels(keyword, [header.acquisition[keyword] for header in headers])
+        runs = [label for label, _ in itertools.groupby(labels)]
+        if len(runs) > len(set(runs)):  # a label that comes back: blocks one after the other are one scan in steps
+            raise _interleaved(keyword, labels, headers)
+
+
+def _labels(keyword: str, values: list[str]) -> list[object]:
+    """What tells the acquisition of each slice: the value; for times and exposures, which side of the widest gap.
+
+    Times run along the slices of a scan. Exposures go up and down with the patient's width (tube current modulation),
+    so they tell nothing unless most neighbours differ by a fifth.
+    """
+    if keyword not in ("AcquisitionTime", "Exposure"):
+        return list(values)
+    try:
+        numbers = np.array([_seconds(v) if keyword == "AcquisitionTime" else float(v) for v in values])
+    except ValueError:  # absent in some
+        return [""]
+    if not np.isfinite(numbers).all():
+        return [""]
+    if keyword == "Exposure":
+        steps = np.abs(np.diff(np.log(np.maximum(numbers, 1e-9))))
+        if not len(steps) or np.median(steps) <= np.log(1.2):
+            return [""]
+    ordered = np.unique(numbers)
+    widest = int(np.diff(ordered).argmax()) if len(ordered) > 1 else 0
+    return list(numbers > ordered[widest])
+
+
+def _seconds(time: str) -> float:
+    """Seconds of the day of HHMMSS.F, HH:MM:SS.F or their beginnings.
+
+    Raises:
+        ValueError: It is none.
+    """
+    clock = re.split("[+-]", time)[0].replace(":", "")
+    return int(clock[:2]) * 3600 + int(clock[2:4] or 0) * 60 + float(clock[4:] or 0)
+
+
+def _interleaved(keyword: str, labels: list[object], headers: list[Header]) -> ValueError:
+    """The error that lists the acquisitions; kernels and times are not shown, as they may tell a patient."""
+    parts = []
+    for label in dict.fromkeys(labels):
+        group = [header for header, its in zip(headers, labels, strict=True) if its == label]
+        number = f"{keyword} {label}, " if keyword == "AcquisitionNumber" and str(label).isdecimal() else ""
+        span = f"{group[0].z_mm:g} to {group[-1].z_mm:g} mm"
+        parts.append(f"{number}{len(group)} of them, at {span}, the first in {Path(group[0].name).name}")
+    got = f"{len(parts)} that lie between each other by {keyword}"
+    remedy = f"Pass the files of one. They are {'; '.join(parts[:MOST_LISTED])}."
+    return error(str(headers[0].path.parent), "images of one acquisition", got, remedy)
 
 
 def _slice_spacing(positions: np.ndarray, header: Header) -> float:

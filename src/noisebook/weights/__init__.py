@@ -6,18 +6,22 @@ PyTorch's, which ``read`` opens without running anything in them. Size and sha25
 that are then parsed. This module holds no model class.
 """
 
-from noisebook._registry import Embedded, External, embedded, external, metadata
+from noisebook._registry import Embedded, External, Range, embedded, external, metadata
 
 from ._deposit import deposit
 from ._files import embed, halved, into, load, register, save
 from ._open import Checkpoint, bare, read
+from ._ranges import carried, carrying, restored, span, warn_outside
 from ._registry import check_registry, model_card
 
 __all__ = [
     "Checkpoint",
     "Embedded",
     "External",
+    "Range",
     "bare",
+    "carried",
+    "carrying",
     "check_registry",
     "deposit",
     "embed",
@@ -30,5 +34,8 @@ __all__ = [
     "model_card",
     "read",
     "register",
+    "restored",
     "save",
+    "span",
+    "warn_outside",
 ]

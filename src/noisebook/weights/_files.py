@@ -15,7 +15,7 @@ from torch import Tensor
 
 from noisebook import _paths, archives
 from noisebook._checks import check_finite, error
-from noisebook._registry import Embedded, embedded, external, metadata
+from noisebook._registry import Embedded, Range, embedded, external, metadata
 
 from ._open import mismatches, parse, read
 from ._registry import HEADER, problems_of_embedded
@@ -121,6 +121,7 @@ def register(
     config: dict[str, Any],
     schedule: str,
     training_data: str,
+    trained_on: Mapping[str, Range],
     seed: int,
     licence: str = "CC-BY-4.0",
     half_precision_change: str = "",
@@ -139,6 +140,7 @@ def register(
         config: Plain numbers, strings, booleans, and lists of them.
         schedule: See ``Embedded``.
         training_data: See ``Embedded``.
+        trained_on: See ``Embedded``; `span` makes a range from values.
         seed: See ``Embedded``.
         licence: See ``Embedded``.
         half_precision_change: See ``Embedded``.
@@ -173,6 +175,7 @@ def register(
         half_precision_change=half_precision_change,
         schedule=schedule,
         training_data=training_data,
+        trained_on=dict(trained_on),
         seed=seed,
     )
     problems = problems_of_embedded(entry, data)
@@ -196,7 +199,7 @@ def embed(
         outcome: What the network makes of some examples, any shape; halving is judged by it.
         unit: Of its root mean square change, with what it is taken over.
         data: As for ``register``.
-        described: As for ``register``: chapter, architecture, config, schedule, training_data, seed.
+        described: As for ``register``: chapter, architecture, config, schedule, training_data, trained_on, seed.
 
     Returns:
         The entry.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
+from math import inf
 from pathlib import Path, PurePosixPath
 
 from noisebook import _paths
-from noisebook._registry import ARCHIVES, Embedded, External, embedded, external, metadata
+from noisebook._registry import ARCHIVES, QUANTITIES, Embedded, External, embedded, external, metadata
 
 MAX_FILE_BYTES = 6_000_000
 MAX_TOTAL_BYTES = 40_000_000
@@ -66,6 +67,7 @@ def model_card(id: str, data: Path = _paths.DATA) -> str:
         "configuration": ", ".join(f"{name} = {value}" for name, value in entry.config.items()),
         "trained values": f"{entry.parameters:,}",
         "training data": entry.training_data,
+        "inputs in training": "; ".join(f"{QUANTITIES[name]} {found}" for name, found in entry.trained_on.items()),
         "training": f"{entry.schedule}. Seed {entry.seed}.",
         "stored as": f"{entry.precision}, {entry.size:,} bytes"
         + (f"; against float32 the output changes by {entry.half_precision_change}" * (entry.precision == "float16")),
@@ -86,6 +88,10 @@ def problems_of_embedded(entry: Embedded, data: Path) -> list[str]:
         f for f in ("id", "chapter", "licence", "architecture", "schedule", "training_data") if not getattr(entry, f)
     ]
     problems = [f"{field} is empty" for field in empty]
+    fine = {n for n, r in entry.trained_on.items() if n in QUANTITIES and r.unit and -inf < r.low <= r.high < inf}
+    if not fine or entry.trained_on.keys() - fine:
+        odd = ", ".join(sorted(entry.trained_on.keys() - fine)) or "none at all"
+        problems.append(f"trained_on: odd ranges, {odd}")
     if entry.precision not in ("float16", "float32"):
         problems.append(f"precision is {entry.precision!r}, not float16 or float32")
     if entry.precision == "float16" and not entry.half_precision_change:

@@ -165,10 +165,12 @@ def train_embedded(folder: Path, names: Iterable[str] | None = None, device: str
         config = EMBEDDED[name]
         data = domains(scans, config.pairing, config.every)
         trained = train(config, data, checkpoints(folder, config), watched, device)
-        register(name, config, trained, validation.quarter)
+        register(name, config, trained, validation.quarter, data)
 
 
-def register(name: str, config: Config, trained: Trained, examples: np.ndarray, data: Path = _paths.DATA) -> None:
+def register(
+    name: str, config: Config, trained: Trained, examples: np.ndarray, seen: Domains, data: Path = _paths.DATA
+) -> None:
     """Store the generators in half precision, measure what that changes, and describe them for their model card.
 
     Args:
@@ -176,6 +178,7 @@ def register(name: str, config: Config, trained: Trained, examples: np.ndarray, 
         config: What was trained.
         trained: The training; its weights become the stored ones.
         examples: (Z, Y, X), HU, quarter dose: what the change is measured on.
+        seen: The training slices; either generator was shown both doses.
         data: The folder of registry and weights.
     """
     nets = {"q2f": trained.nets.q2f, "f2q": trained.nets.f2q}
@@ -194,6 +197,10 @@ def register(name: str, config: Config, trained: Trained, examples: np.ndarray, 
         schedule=schedule(config) + f"; epoch {trained.epoch + 1} of {config.epochs}, chosen on {VALIDATION} patients",
         training_data=f"{recipe.id}: {slices} quarter-dose and {slices} full-dose slices of simulated patients, "
         + ("paired" if config.supervised else "no patient at both doses"),
+        trained_on={
+            "value": weights.span("HU", [seen.quarter, seen.full]),
+            "spacing": weights.Range("mm", recipe.grid.spacing_mm, recipe.grid.spacing_mm),
+        },
         seed=config.seed,
         data=data,
     )
@@ -233,4 +240,8 @@ def load(name: str = "cyclegan-small", device: str = "cpu", data: Path = _paths.
     for key, value in weights.load(name, data).items():
         way, rest = key.split(".", 1)
         states.setdefault(way, {})[rest] = value
-    return _nets(config, states).to(device)
+    nets = _nets(config, states)
+    for net in (nets.q2f, nets.f2q):
+        if net is not None:
+            weights.carrying(name, net, data)
+    return nets.to(device)

@@ -14,9 +14,9 @@ from noisebook import datasets, embedded
 from noisebook._checks import check_one_of, check_range, error
 from noisebook._parameters import check_opening
 
-from .nets import EMBEDDED, VALIDATION
+from .nets import EMBEDDED
 from .scans import check_mu, holds_mu, read_archive
-from .show import of_authors
+from .show import check_trainable, of_authors
 
 
 def checked(
@@ -49,9 +49,7 @@ def checked(
             check_mu(data_root, part)
     elif data_root:
         patients = datasets.ct_patients(data_root, prefix)
-        if nets == "train" and len(patients) <= datasets.TEST_PATIENTS + VALIDATION:
-            wanted = f"more than {datasets.TEST_PATIENTS} patients that test and {VALIDATION} that choose the epoch"
-            raise error("nets=train", wanted, len(patients), "Take a larger archive.")
+        check_trainable(nets, data_root, prefix)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # told where all patients are read
             read_archive(data_root, patients[-1:])

@@ -93,8 +93,7 @@ def check_hu(name: str, hu: np.ndarray) -> None:
         raise error(name, "at least one slice", "none", "Both domains are needed.")
     if hu.dtype != np.float32:
         raise error(name, "float32", hu.dtype, "Convert it: array.astype('float32').")
-    if hu.shape[1] != hu.shape[2] or hu.shape[1] < SMALLEST:
-        raise error(name, f"square slices from {SMALLEST} x {SMALLEST} pixels on", f"{hu.shape[1]} x {hu.shape[2]}")
+    check_size(name, hu.shape[1:])
     check_finite(name, hu)
     if np.abs(hu).max() < HU_FROM:
         got = f"{hu.min():.3g} to {hu.max():.3g}"
@@ -103,6 +102,13 @@ def check_hu(name: str, hu: np.ndarray) -> None:
     if len(empty):
         got = f"all air in {len(empty)} slices, the first number {empty[0]}"
         raise error(name, f"something above {BODY_HU:g} HU", got, "Leave them out.")
+
+
+def check_size(name: str, size: tuple[int, ...]) -> None:
+    """Raise unless the networks take slices of (rows, columns)."""
+    rows, columns = size
+    if rows != columns or rows < SMALLEST:
+        raise error(name, f"square slices from {SMALLEST} x {SMALLEST} pixels on", f"{rows} x {columns}")
 
 
 def from_mu(mu: np.ndarray, unit: str = "1/mm") -> np.ndarray:
@@ -155,14 +161,27 @@ def read_archive(root: str | Path, patients: Iterable[str], *, label: str = "ful
         label: ``full``, or ``noise free`` for the truth of the simulated data, which then stands as the full dose.
 
     Raises:
-        ValueError: As `noisebook.datasets.ct_pairs` and `check_hu` do.
+        ValueError: As `noisebook.datasets.ct_pairs` and `check_hu` do; patients of mixed image size.
     """
     pairs = [datasets.ct_pairs(root, patient, label=label) for patient in patients]
     if not pairs:
         raise error("patients", "at least one", "none")
+    check_one_size(str(root), (pair.low.shape[1:] for pair in pairs))
     ids = tuple(pair.patient for pair in pairs for _ in pair.low)
     quarter, full = (np.concatenate(some) for some in zip(*((pair.low, pair.label) for pair in pairs), strict=True))
     return Scans(_above_air(quarter), _above_air(full), ids)
+
+
+def check_one_size(name: str, sizes: Iterable[tuple[int, ...]]) -> None:
+    """Raise unless all images are of one size; pixels of other sizes in mm are other zooms, which crops may mix.
+
+    Raises:
+        ValueError: They are not; all sizes are named.
+    """
+    found = sorted(set(sizes))
+    if len(found) > 1:
+        got = ", ".join(" x ".join(map(str, size)) for size in found)
+        raise error(name, "images of one size", got, "Choose patients of one size, by prefix or in another folder.")
 
 
 def holds_mu(root: str | Path) -> bool:
@@ -184,10 +203,12 @@ def read_mu(root: str | Path, part: str, *, unit: str = "1/mm") -> Scans:
         Of unknown patients: `check_apart` can only compare slices.
 
     Raises:
-        ValueError: A folder is missing or empty, the doses have other numbers, a name is no number, or a file no array.
+        ValueError: A folder is missing or empty, the doses have other numbers, a name is no number, a file no array, or
+            sizes are mixed.
     """
-    files = _mu_files(root, part)
-    quarter, full = (np.stack([from_mu(_array(some[k]), unit) for k in sorted(some)]) for some in files)
+    arrays = [[_array(some[k]) for k in sorted(some)] for some in _mu_files(root, part)]
+    check_one_size(str(Path(root) / part), (array.shape for some in arrays for array in some))
+    quarter, full = (np.stack([from_mu(array, unit) for array in some]) for some in arrays)
     return Scans(_above_air(quarter), _above_air(full))
 
 
@@ -200,10 +221,11 @@ def check_mu(root: str | Path, part: str) -> None:
 def _mu_files(root: str | Path, part: str) -> list[dict[int, Path]]:
     """The files of both doses by number."""
     check_one_of("part", part, PARTS)
-    files = [_numbered(Path(root) / part / dose) for dose in DOSES]
+    place = Path(root) / part
+    files = [_numbered(place / dose) for dose in DOSES]
     lonely = sorted(files[0].keys() ^ files[1].keys())
     if lonely:
-        raise error(str(Path(root) / part), "each N.npy at both doses", f"{len(lonely)} at one only, as {lonely[0]}")
+        raise error(str(place), "each N.npy at both doses", f"{len(lonely)} at one only, as {lonely[0]}")
     return files
 
 

@@ -34,7 +34,7 @@ from .nets import (
 )
 from .network import Discriminator, Generator, Nets, from_authors, map_size, parameters, receptive_field
 from .quality import rmse_hu
-from .scans import Scans, check_apart, domains, holds_mu, read_archive, read_mu
+from .scans import Scans, check_apart, check_one_size, check_size, domains, holds_mu, read_archive, read_mu
 from .training import CRITICS, Config
 from .verdicts import Rows, against_input
 from .watch import WINDOW_HU, denoise
@@ -109,6 +109,29 @@ def training_scans(data_root: str = "", prefix: str = "", unit: str = "1/mm") ->
     held = read_archive(data_root, patients[-VALIDATION:])
     first = held.of(held.patients.index(patient) for patient in patients[-VALIDATION:])
     return read_archive(data_root, patients[:-VALIDATION]), {"validation": first}
+
+
+def check_trainable(nets: str, data_root: str = "", prefix: str = "") -> None:
+    """Raise before anything is trained, from headers alone, if the authors' training cannot run on a CT archive.
+
+    Args:
+        nets: Only ``train`` trains.
+        data_root: As for `training_scans`; simulated patients and files of mu need no check.
+        prefix: As for `training_scans`.
+
+    Raises:
+        ValueError: If there are too few patients, or those to train on differ in image size, or it is one that the
+            networks do not take.
+    """
+    if nets != "train" or not data_root or holds_mu(data_root):
+        return
+    patients = datasets.ct_patients(data_root, prefix)
+    least = datasets.TEST_PATIENTS + VALIDATION + 1
+    if len(patients) < least:
+        raise error("nets=train", f"at least {least} patients, of which the last ten are not trained on", len(patients))
+    sizes = [size for size, _ in datasets.ct_grids(data_root, patients[: -datasets.TEST_PATIENTS])]
+    check_one_size("nets=train", sizes)
+    check_size("nets=train", sizes[0])
 
 
 def family(

@@ -14,25 +14,31 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from noisebook import figures, metrics
+from noisebook import figures, metrics, weights
 from noisebook._checks import check_positive
 from noisebook.inference import tiled
 
-from .network import normalise
+from .network import AIR_HU, normalise
 from .scans import Scans, check_hu
 
 WINDOW_HU = (-160.0, 240.0)
 """The abdominal window that samples are shown in."""
 
 
-def denoise(net: nn.Module, hu: np.ndarray, *, tile: int = 0, halo: int = 0) -> np.ndarray:
+def denoise(
+    net: nn.Module, hu: np.ndarray, *, tile: int = 0, halo: int = 0, spacing_mm: float | None = None
+) -> np.ndarray:
     """Put slices through a generator, one by one.
+
+    An embedded one warns of HU or pixels outside of what it was trained on; the output is then cut to the input's
+    range.
 
     Args:
         net: A `Generator`, wherever it lies.
         hu: (Z, Y, X) float32, HU, square slices from 128 pixels a side on.
         tile: Side of the tiles in pixels; 0 takes each slice whole, as its instance normalisation is meant.
         halo: Pixels around each tile that it also sees.
+        spacing_mm: Side of the pixels, if known.
 
     Returns:
         The same shape, float32, HU; not clipped, as the authors leave it.
@@ -47,7 +53,9 @@ def denoise(net: nn.Module, hu: np.ndarray, *, tile: int = 0, halo: int = 0) -> 
     for image in torch.from_numpy(hu):
         seen = normalise(image[None, None].to(device), scale)
         outputs.append(scale * tiled(net, seen, tile=tile or len(image), halo=halo))
-    return torch.cat(outputs)[:, 0].cpu().numpy()
+    found: np.ndarray = torch.cat(outputs)[:, 0].cpu().numpy()
+    outside = weights.warn_outside(net, value=hu.clip(min=AIR_HU), spacing=spacing_mm)
+    return found.clip(min(AIR_HU, hu.min()), hu.max()) if outside else found
 
 
 def tiling(net: nn.Module, hu: np.ndarray, tiles: Sequence[int], *, halo: int = 32) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from noisebook._checks import check_finite, check_shape, error
 
@@ -61,6 +62,21 @@ def pseudo_psnr(counts: Tensor) -> Tensor:
     """
     mean = counts.flatten(1).double().mean(1)
     return (10 * mean.clamp(min=10 ** (FLOOR_DB / 10)).log10()).to(counts.dtype)
+
+
+def brightness(counts: Tensor) -> dict[str, Tensor]:
+    """How bright each image is where it is brightest, and as a whole: photons per pixel, (B,) each.
+
+    Args:
+        counts: (B, C, Y, X) or (B, C, Z, Y, X), float.
+
+    Returns:
+        ``pixel``: its greatest count; ``patch``: the greatest mean over 3 pixels a side; ``image``: its mean.
+    """
+    side = min(3, *counts.shape[2:])
+    means = (F.avg_pool2d if counts.ndim == 4 else F.avg_pool3d)(counts, side, 1)
+    greatest = {"pixel": counts.flatten(1).amax(1), "patch": means.flatten(1).amax(1)}
+    return greatest | {"image": counts.flatten(1).mean(1)}
 
 
 def photon_loss(log_rates: Tensor, target: Tensor) -> Tensor:

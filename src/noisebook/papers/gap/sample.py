@@ -12,13 +12,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from noisebook import weights
 from noisebook._checks import check_finite, check_positive, error
 from noisebook.inference import tiled
 
-from .counts import check_counts, pseudo_psnr
+from .counts import brightness, check_counts, pseudo_psnr
 from .network import UNet, cropped, mirrored
 
 _CACHE_PIXELS = 2**14
+_REACH = 1.25
+"""How far photons that accumulate by chance may exceed the brightness of the training before they are thinned."""
 
 
 def shares(log_rates: Tensor) -> Tensor:
@@ -26,8 +29,39 @@ def shares(log_rates: Tensor) -> Tensor:
     return log_rates.flatten(1).float().softmax(1).reshape(log_rates.shape)
 
 
-def denoise(net: UNet, counts: Tensor, *, tile: int = 128, halo: int | None = None) -> Tensor:
+def kept_share(net: nn.Module, counts: Tensor, reach: float = 1.0) -> Tensor:
+    """The share of its photons that each image may keep to be no brighter than what an embedded net was trained on.
+
+    Args:
+        net: One without known ranges may see every photon.
+        counts: (B, C, ...), float.
+        reach: By what the greatest brightness of the training may be exceeded, as a factor.
+
+    Returns:
+        (B, 1, ...), at most 1.
+    """
+    share, trained = counts.new_ones(len(counts)), weights.carried(net)
+    for name, seen in brightness(counts).items():
+        if name in trained:
+            high = trained[name].high
+            chance = 5 * math.sqrt(high / counts[0].numel()) if name == "image" else 0.0  # the others hold theirs
+            share = share.minimum(reach * (high + chance) / seen)
+    return share.reshape(-1, *[1] * (counts.ndim - 1))
+
+
+def _thinned(counts: Tensor, share: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.binomial(counts, share.expand_as(counts).contiguous(), generator=generator)
+
+
+def denoise(
+    net: UNet, counts: Tensor, *, tile: int = 128, halo: int | None = None, thinnings: int = 8, seed: int = 0
+) -> Tensor:
     """The posterior mean: the next photon's distribution times the photons of the image.
+
+    An image that is brighter than what an embedded net was trained on, as a whole or in one place, is thinned: each
+    photon is kept with the probability of `kept_share`. Poisson counts stay Poisson, of the same image, so that the net
+    answers what it has learnt to; the answers to several thinnings are averaged. The price is the photons of the dim
+    parts, of which each answer sees that share only.
 
     Args:
         net: In evaluation mode.
@@ -36,6 +70,8 @@ def denoise(net: UNet, counts: Tensor, *, tile: int = 128, halo: int | None = No
         tile: Side of the tiles; rounded up to the pooling grid.
         halo: Pixels around a tile, rounded up to the grid; the network's reach if None: then tiles are exact. Less is
             faster and approximate.
+        thinnings: How many are averaged, of images that are too bright.
+        seed: Of the thinnings.
 
     Returns:
         The same shape, float32: expected photons, with as many in sum as the image has.
@@ -45,12 +81,24 @@ def denoise(net: UNet, counts: Tensor, *, tile: int = 128, halo: int | None = No
     """
     check_counts("counts", counts, net.dim)
     check_positive("tile", tile)
-    padded = mirrored(counts.float(), net.stride)
+    check_positive("thinnings", thinnings)
     tiles = [-(-tile // step) * step for step in net.stride]
     halos = list(net.reach) if halo is None else [-(-halo // step) * step for step in net.stride]
-    rates = tiled(net, padded, tile=tiles, halo=halos, stride=net.stride)
-    total = counts.flatten(1).float().sum(1).reshape(-1, *[1] * (counts.ndim - 1))
-    return shares(cropped(rates, counts.shape[2:])) * total
+
+    def expected(photons: Tensor) -> Tensor:
+        rates = tiled(net, mirrored(photons, net.stride), tile=tiles, halo=halos, stride=net.stride)
+        return shares(cropped(rates, counts.shape[2:]))
+
+    x = counts.float()
+    found, share = expected(x), kept_share(net, x)
+    if known := weights.carried(net).get("image"):  # brighter ones are thinned; for dimmer ones nothing can be done
+        weights.warn_outside(net, image=brightness(x)["image"].clamp(max=known.high))
+    if (bright := (share < 1).flatten()).any():
+        generator = torch.Generator(x.device).manual_seed(seed)
+        found[bright] = sum(
+            expected(_thinned(x[bright], share[bright], generator)) / thinnings for _ in range(thinnings)
+        )
+    return found * x.flatten(1).sum(1).reshape(share.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +133,7 @@ def sample(
 
     Each step adds Poisson(f n) photons, with f the next photon's distribution and n = max(beta x photons so far, 1).
     Every image counts its own photons and ends by itself, so that its law is the same alone or among others.
+    Images that are too bright for an embedded net are thinned for it, anew at each step: a net that knows less.
 
     Args:
         model: From counts (B, C, ...) to the logarithm of the next photon's distribution, in evaluation mode.
@@ -111,7 +160,7 @@ def sample(
     active = torch.arange(len(photons), device=photons.device)
     with torch.no_grad(), torch.autocast(photons.device.type, dtype, enabled=dtype != torch.float32):
         one = len(photons) > 0 and bool((photons == photons[:1]).all())  # all begin alike: one look serves them all
-        expected = _next(model, photons[:1] if one else photons).expand_as(photons).clone()
+        expected = _next(model, photons[:1] if one else photons, generator).expand_as(photons).clone()
         while len(active):
             now, f = photons[active], expected[active]
             level = pseudo_psnr(now)
@@ -128,13 +177,17 @@ def sample(
             steps[active] += 1
             grown = active[added.flatten(1).any(1)]  # where no photon fell, the expectation stays
             if len(grown):
-                expected[grown] = _next(model, photons[grown])
+                expected[grown] = _next(model, photons[grown], generator)
     frames = torch.stack(kept) if kept else photons.new_zeros(0, 2, *photons.shape)
     return Samples(photons, estimate, steps, frames)
 
 
-def _next(model: nn.Module, photons: Tensor) -> Tensor:
+def _next(model: nn.Module, photons: Tensor, generator: torch.Generator) -> Tensor:
     """The next photon's distribution; on a CPU for a few images at once, as fit its cache."""
+    share = kept_share(model, photons, _REACH)
+    if (bright := (share < 1).flatten()).any():
+        photons = photons.clone()
+        photons[bright] = _thinned(photons[bright], share[bright], generator)
     few = max(1, _CACHE_PIXELS // photons[0].numel()) if photons.device.type == "cpu" else len(photons)
     f = torch.cat([shares(model(part)) for part in photons.split(few)])
     if not f.sum().isfinite():  # one number tells; the search for the place is left for when there is one

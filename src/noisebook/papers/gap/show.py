@@ -160,7 +160,7 @@ def sample_panels(net: UNet, levels_db: Sequence[float], count: int, side: int, 
 
     Args:
         net: The 2-D net.
-        levels_db: Pseudo-PSNR of the photons; samples are stopped at 8 dB.
+        levels_db: Pseudo-PSNR of the photons; samples are stopped at 6 dB, where its training ended.
         count: Samples.
         side: Pixels.
         seed: Of tissue, photons and sampling.
@@ -173,7 +173,7 @@ def sample_panels(net: UNet, levels_db: Sequence[float], count: int, side: int, 
     panels = []
     for level in levels_db:
         counts = drawn(seed, (side, side), level)[1].to(next(net.parameters()).device)
-        many = posterior_samples(net, counts, count, stop_db=8.0, beta=0.1, seed=seed)[:, 0].cpu().numpy() * side**2
+        many = posterior_samples(net, counts, count, stop_db=6.0, beta=0.1, seed=seed)[:, 0].cpu().numpy() * side**2
         row = {"noisy": (counts / counts.mean())[0, 0].cpu().numpy(), "a sample": many[0], "another": many[1]}
         row |= {f"mean of {count}": many.mean(0), f"spread of {count}": many.std(0)}
         for name, image in row.items():

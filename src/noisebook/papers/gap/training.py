@@ -18,13 +18,15 @@ from noisebook import _paths, training, weights
 from noisebook._checks import check_one_of, check_shape, error
 from noisebook.phantoms import Cells
 
-from .counts import augmented, check_counts, mse_loss, photon_loss, split
+from .counts import Split, augmented, brightness, check_counts, mse_loss, photon_loss, split
 from .network import UNet
 from .sample import denoise
 from .toy import toy_prior
 
 FIRST_TRAINING_SEED = 1000
 """Tissues for training have seeds from here on; those below are held out."""
+LOOKED_AT = 8
+"""Epochs that tell how bright a training's inputs are; 16,000 crops of the embedded 2-D net."""
 LOSSES = {"photon": photon_loss, "mse": mse_loss}
 
 
@@ -180,12 +182,7 @@ class Training:
         Logs the loss, and the share of draws that the authors' rule would have capped.
         """
         c = self.config
-        images, seed = batch
-        generator = torch.Generator(images.device).manual_seed(seed)
-        images = augmented(images, generator) if c.augment else images
-        counts = images[:, : c.channels]
-        narrow = float(torch.rand((), generator=generator, device=images.device)) < c.top_share
-        parts = split(counts, c.top_low_db if narrow else c.low_db, c.high_db, generator)
+        images, parts = divided(batch, c)
         target = images[:, c.channels :] if c.supervised else parts.target
         loss = LOSSES[c.loss](self.model(parts.input), target)
         self.optimizer.zero_grad()
@@ -202,6 +199,31 @@ class Training:
         else:
             self.scheduler.step(sum(self._losses) / len(self._losses))
         self._losses.clear()
+
+
+def divided(batch: tuple[Tensor, int], config: Config) -> tuple[Tensor, Split]:
+    """A batch turned and mirrored, and its photons divided at random, as the seed that comes with it says."""
+    images, seed = batch
+    generator = torch.Generator(images.device).manual_seed(seed)
+    images = augmented(images, generator) if config.augment else images
+    narrow = float(torch.rand((), generator=generator, device=images.device)) < config.top_share
+    low_db = config.top_low_db if narrow else config.low_db
+    return images, split(images[:, : config.channels], low_db, config.high_db, generator)
+
+
+def trained_on(config: Config, counts: Tensor | None = None) -> dict[str, weights.Range]:
+    """The `brightness` of a configuration's training inputs: those of the first `LOOKED_AT` epochs, drawn once more.
+
+    Args:
+        config: Data, levels, crops and epochs.
+        counts: (N, C, ...); simulated ones of the configuration if None.
+    """
+    images = simulated(config)[0] if counts is None else counts
+    found = []
+    for epoch in range(min(config.epochs, LOOKED_AT)):
+        generator = torch.Generator().manual_seed(training.epoch_seed(config.seed, epoch))
+        found += [brightness(divided(batch, config)[1].input) for batch in batches(images, config, generator)]
+    return {name: weights.span("photons per pixel", (one[name] for one in found)) for name in found[0]}
 
 
 def batches(images: Tensor, config: Config, generator: torch.Generator) -> Iterator[tuple[Tensor, int]]:
@@ -332,6 +354,7 @@ def register(name: str, config: Config, net: UNet, data: Path = _paths.DATA) -> 
         f"{sides}",
         training_data=f"{config.images} simulated {'toy images' if config.data == 'toy' else 'tissues'} of "
         f"{config.mean:g} expected photons a pixel, photons drawn once",
+        trained_on=trained_on(config),
         seed=config.seed,
         data=data,
     )
@@ -351,4 +374,4 @@ def load(name: str, device: str = "cpu", data: Path = _paths.DATA) -> UNet:
     config = weights.metadata(name, data).config
     settings = {key: config[key] for key in ("dim", "channels", "levels", "depth", "width", "merge")}
     net = UNet(**settings, z_conv_stage=config.get("z_conv_stage"))
-    return _fast(weights.into(net, weights.load(name, data)).eval()).to(device)
+    return _fast(weights.restored(name, net, data)).to(device)

@@ -21,7 +21,7 @@ from scipy import ndimage
 from torch import Tensor
 from tqdm import tqdm
 
-from noisebook import ct, datasets, photons
+from noisebook import ct, datasets, dicom, photons
 from noisebook._checks import check_one_of, check_rank, error
 from noisebook.jacobian import Covariance, coloured
 
@@ -45,8 +45,18 @@ def grid_of(pair: datasets.CtPairs) -> ct.Grid:
     Raises:
         ValueError: If the slices or their pixels are not square.
     """
-    (height, width), (down, across) = pair.label.shape[1:], pair.spacing_mm[1:]
-    if height != width or down != across:
+    height, width = pair.label.shape[1:]
+    return square_grid((height, width), pair.spacing_mm[1:])
+
+
+def square_grid(size: tuple[int, int], pixel_mm: tuple[float, ...]) -> ct.Grid:
+    """The grid of slices of (rows, columns) pixels of (y, x) mm.
+
+    Raises:
+        ValueError: If the slices or their pixels are not square.
+    """
+    (height, width), (down, across) = size, pixel_mm
+    if height != width or not dicom.same_spacing([down], [across]):
         raise error("slices", "square, of square pixels", f"{height} x {width} pixels of {down:g} x {across:g} mm")
     return ct.Grid(width, across)
 
@@ -125,38 +135,51 @@ def scan(hu: np.ndarray, grid: ct.Grid, target: ct.Grid, exposure: str) -> Scan:
     return Scan(line_integrals(hu[None], grid, geometry), geometry, target, EXPOSURES[exposure])
 
 
-def training_scans(root: Path, patients: Iterable[str], label: str, folder: Path) -> tuple[Tensor, Tensor, ct.Grid]:
-    """Sparse line integrals and labels of every slice of some patients; kept in ``folder`` once made.
+@dataclass(frozen=True)
+class Scanned:
+    """The scans of one patient to train on.
+
+    Attributes:
+        sparse: (N, 145, 672), expected line integrals, float32.
+        labels: (N, Y, X), HU, float32.
+        grid: Of the labels.
+    """
+
+    sparse: Tensor
+    labels: Tensor
+    grid: ct.Grid
+
+
+def training_scans(root: Path, patients: Iterable[str], label: str, folder: Path) -> list[Scanned]:
+    """Sparse line integrals and labels of every slice of some patients, each on their own grid.
 
     Args:
         root: The archive, as for `noisebook.datasets.ct_pairs`.
         patients: Those to scan.
         label: The images that are projected: ``noise free`` (simulated data) or ``full``.
-        folder: Where the result is kept; made if missing.
-
-    Returns:
-        (N, 145, 672) line integrals, (N, Y, X) labels in HU, both float32, and the grid of the labels.
+        folder: Where the result is kept, a file a patient; made if missing.
 
     Raises:
-        ValueError: If the slices differ in size or pixel size, or their pixels are not square.
+        ValueError: If slices or their pixels are not square.
     """
     pairs = [datasets.ct_pairs(root, patient, label=label) for patient in patients]
-    grid, *others = {grid_of(pair) for pair in pairs}
-    if others:
-        raise error("training slices", "one size and pixel size", [grid, *others])
-    known = sha256(repr((SCAN, EVERY, grid)).encode())
-    for pair in pairs:
-        known.update(pair.label.tobytes())
+    grids = [grid_of(pair) for pair in pairs]
+    folder.mkdir(parents=True, exist_ok=True)
+    chosen = zip(tqdm(pairs, desc="scanning patients", mininterval=1.0), grids, strict=True)
+    return [_kept(pair.label, grid, folder) for pair, grid in chosen]
+
+
+def _kept(hu: np.ndarray, grid: ct.Grid, folder: Path) -> Scanned:
+    """The scans of a patient, made once."""
+    known = sha256(repr((SCAN, EVERY, grid)).encode() + hu.tobytes())
     kept = folder / f"scans-{known.hexdigest()[:8]}.npz"
     if not kept.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
         half_written = kept.with_suffix(".partial.npz")
-        parts = [_scanned(pair.label, grid) for pair in tqdm(pairs, desc="scanning patients", mininterval=1.0)]
-        sparse, labels = (np.concatenate(part) for part in zip(*parts, strict=True))
+        sparse, labels = _scanned(hu, grid)
         np.savez(half_written, sparse=sparse, labels=labels)
         half_written.replace(kept)
     with np.load(kept, allow_pickle=False) as stored:
-        return torch.from_numpy(stored["sparse"]), torch.from_numpy(stored["labels"]), grid
+        return Scanned(torch.from_numpy(stored["sparse"]), torch.from_numpy(stored["labels"]), grid)
 
 
 def _scanned(hu: np.ndarray, grid: ct.Grid) -> tuple[np.ndarray, np.ndarray]:
@@ -164,23 +187,25 @@ def _scanned(hu: np.ndarray, grid: ct.Grid) -> tuple[np.ndarray, np.ndarray]:
     return full[:, ::EVERY].numpy(), ct.mu_to_hu(ct.fbp(full, SCAN, grid)).numpy()
 
 
-def noisy_inputs(sparse: Tensor, grid: ct.Grid, exposure: str, seed: int) -> Tensor:
+def noisy_inputs(scanned: Iterable[Scanned], exposure: str, seed: int) -> list[Tensor]:
     """One noisy FBP of each sparse scan.
 
     Args:
-        sparse: (N, 145, 672) expected line integrals.
-        grid: The image grid.
+        scanned: From `training_scans`.
         exposure: A name in `EXPOSURES`.
         seed: Of the noise.
 
     Returns:
-        (N, Y, X), HU, float32.
+        For each patient (N, Y, X), HU, float32.
     """
     check_one_of("exposure", exposure, EXPOSURES)
     generator = torch.Generator().manual_seed(seed)
     geometry, dose = SCAN.sparse(EVERY), EXPOSURES[exposure]
-    scans = [Scan(expected[None], geometry, grid, dose) for expected in sparse]
-    return torch.cat([one.fbp(one.measure(1, generator))[:, 0] for one in scans])
+    found = []
+    for one in scanned:
+        scans = [Scan(expected[None], geometry, one.grid, dose) for expected in one.sparse]
+        found.append(torch.cat([each.fbp(each.measure(1, generator))[:, 0] for each in scans]))
+    return found
 
 
 @dataclass(frozen=True)

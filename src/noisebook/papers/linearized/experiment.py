@@ -7,7 +7,7 @@ Imaging 2022, doi 10.1109/TMI.2022.3214475.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noisebook import datasets, embedded
+from noisebook import datasets, embedded, weights
 from noisebook._checks import check_one_of, error
 from noisebook._parameters import check_opening
 from noisebook.networks import Batches, Networks
@@ -121,13 +121,17 @@ class Training:
 
 
 def patches(
-    noisy: Tensor, label: Tensor, config: Config, epoch: int, generator: torch.Generator
+    noisy: Sequence[Tensor] | Tensor,
+    label: Sequence[Tensor] | Tensor,
+    config: Config,
+    epoch: int,
+    generator: torch.Generator,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Random patches of one epoch, turned and mirrored, as (input, label) of (B, 1, size, size) in HU.
 
     Args:
-        noisy: All training slices, (N, Y, X), HU.
-        label: Their labels, the same shape.
+        noisy: All training slices, N of (Y, X), HU; they may differ in size.
+        label: Their labels, of the same shapes.
         config: Patch sizes, batch and number of patches; both fall as the patch grows, by the same area.
         epoch: Counted from 0.
         generator: Chooses slices, places and turns.
@@ -141,14 +145,17 @@ def patches(
         yield pairs[0][:, None], pairs[1][:, None]
 
 
-def _patch(noisy: Tensor, label: Tensor, size: int, generator: torch.Generator) -> Tensor:
+def _patch(
+    noisy: Sequence[Tensor] | Tensor, label: Sequence[Tensor] | Tensor, size: int, generator: torch.Generator
+) -> Tensor:
     """One random patch of both, (2, size, size), under one of the eight symmetries of the square."""
 
     def draw(limit: int) -> int:
         return int(torch.randint(limit, (), generator=generator))
 
-    index, top, left = draw(len(noisy)), draw(noisy.shape[1] - size + 1), draw(noisy.shape[2] - size + 1)
-    pair = torch.stack([image[index, top : top + size, left : left + size] for image in (noisy, label)])
+    index = draw(len(noisy))
+    top, left = (draw(side - size + 1) for side in noisy[index].shape)
+    pair = torch.stack([images[index][top : top + size, left : left + size] for images in (noisy, label)])
     pair = torch.rot90(pair, draw(4), (1, 2))
     return pair.flip(2) if draw(2) else pair
 
@@ -169,14 +176,40 @@ def embedded_patients() -> Patients:
     return Patients(root, tuple(datasets.ct_patients(root)))
 
 
-def training_images(config: Config, given: Patients, folder: Path) -> tuple[Tensor, Tensor]:
-    """Inputs and labels, both (N, Y, X), HU: the archive's low-dose images, or scans simulated from its labels."""
+def training_images(config: Config, given: Patients, folder: Path) -> tuple[list[Tensor], list[Tensor]]:
+    """Inputs and labels, N of (Y, X), HU: the archive's low-dose images, or scans simulated from its labels."""
     if config.exposure:
-        sparse, label, grid = data.training_scans(given.root, given.patients, config.label, folder)
-        return data.noisy_inputs(sparse, grid, config.exposure, config.seed), label
+        scanned = data.training_scans(given.root, given.patients, config.label, folder)
+        low = data.noisy_inputs(scanned, config.exposure, config.seed)
+        return [image for some in low for image in some], [image for some in scanned for image in some.labels]
     pairs = [datasets.ct_pairs(given.root, patient, label=config.label) for patient in given.patients]
-    low, label = (torch.from_numpy(np.concatenate([getattr(p, name) for p in pairs])) for name in ("low", "label"))
-    return low, label
+    both = [[torch.from_numpy(one) for p in pairs for one in getattr(p, name)] for name in ("low", "label")]
+    return both[0], both[1]
+
+
+def check_trainable(net: str, root: Path, patients: Iterable[str], label: str) -> None:
+    """Raise before anything is trained, from headers alone, if the paper's training cannot run on an archive.
+
+    Patients may differ in size and pixel size: each is scanned on a grid of its own.
+
+    Args:
+        net: Only ``train`` trains.
+        root: The archive.
+        patients: All its patients; those that test are not trained on.
+        label: As in `Config`.
+
+    Raises:
+        ValueError: If there is no patient to train on, or one whose slices are not square or smaller than a patch.
+    """
+    if net != "train":
+        return
+    training_patients, side = datasets.split(patients)[0], max(size for size, _ in Config.stages)
+    if not training_patients:
+        raise error("net=train", "at least two patients, of which one tests", "one")
+    for size, pixel_mm in datasets.ct_grids(root, training_patients, label=label):
+        if data.square_grid(size, pixel_mm).pixels < side:
+            got = f"{size[0]} x {size[1]} of a patient to train on"
+            raise error("net=train", f"slices from {side} x {side} pixels on, the largest patch", got)
 
 
 def describe(config: Config) -> dict[str, str]:
@@ -201,8 +234,15 @@ def outcome(net: nn.Module, config: Config) -> Tensor:
     """What a network makes of the slices of one training patient, (Z, Y, X), HU."""
     given = embedded_patients()
     first = Patients(given.root, given.patients[:1])
-    noisy, _ = training_images(config, first, Path("build/training"))
+    noisy = torch.stack(training_images(config, first, Path("build/training"))[0])
     return torch.from_numpy(denoise(cast(FBPConvNet, net), noisy.numpy()))
+
+
+def trained_on(config: Config) -> dict[str, weights.Range]:
+    """The range of the embedded training inputs, and the side of their pixels."""
+    noisy, _ = training_images(config, embedded_patients(), Path("build/training"))
+    side = embedded.TRAIN.grid.spacing_mm
+    return {"value": weights.span("HU", noisy), "spacing": weights.Range("mm", side, side)}
 
 
 NETWORKS = Networks(
@@ -213,6 +253,7 @@ NETWORKS = Networks(
     batches=batches,
     describe=describe,
     data=training_data,
+    trained_on=trained_on,
     outcome=outcome,
     unit="HU RMS over the slices of a patient",
     course=lambda config: (config, data.EXPOSURES.get(config.exposure)),
@@ -281,4 +322,6 @@ def checked(
     if net == "train" and count <= (tests := datasets.TEST_PATIENTS):
         remedy = "Take a larger archive, or recipe=train."
         raise error("net=train", f"patients beside the {tests} that test", f"{count} in all", remedy)
+    if data_root:
+        check_trainable(net, Path(data_root), patients, label)
     return name, net

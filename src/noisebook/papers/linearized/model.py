@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from noisebook import weights
 from noisebook._checks import check_positive, check_rank, check_real, error
 from noisebook.inference import tiled
 
@@ -84,8 +85,17 @@ class FBPConvNet(nn.Module):
         return image + self.SCALE_HU * cast(Tensor, self.last(x))
 
 
-def denoise(model: FBPConvNet, hu: np.ndarray) -> np.ndarray:
-    """Denoise slices (Z, Y, X) in HU of any size, one by one, in tiles; the same shape, float32."""
+def denoise(model: FBPConvNet, hu: np.ndarray, spacing_mm: float | None = None) -> np.ndarray:
+    """Denoise slices (Z, Y, X) in HU of any size, one by one, in tiles; the same shape, float32.
+
+    A network of the registry warns of HU or pixels outside of what it was trained on; the output is then cut to the
+    input's range.
+
+    Args:
+        model: The network.
+        hu: The slices.
+        spacing_mm: Side of the pixels, if known.
+    """
     check_real("hu", hu)
     check_rank("hu", hu, 3, "(Z, Y, X)")
     device = next(model.parameters()).device
@@ -94,4 +104,6 @@ def denoise(model: FBPConvNet, hu: np.ndarray) -> np.ndarray:
         tiled(model, torch.from_numpy(s).float()[None, None].to(device), tile=tile, halo=model.halo, stride=stride)
         for s in hu
     ]
-    return torch.cat(outputs)[:, 0].cpu().numpy()
+    found: np.ndarray = torch.cat(outputs)[:, 0].cpu().numpy()
+    outside = weights.warn_outside(model, value=hu, spacing=spacing_mm)
+    return found.clip(hu.min(), hu.max()) if outside else found

@@ -195,6 +195,12 @@ def training_data(config: Config) -> str:
     return f"simulated circles, drawn by seed 0; noise of standard deviation {SIGMA}"
 
 
+def trained_on(config: Config) -> dict[str, weights.Range]:
+    """The range of the noisy images of an epoch."""
+    epoch = batches(config, None, Path())(0, torch.Generator().manual_seed(config.seed))
+    return {"value": weights.span("grey value", (image for image, _ in epoch))}
+
+
 def _file(id: str) -> str:
     """The id in the registry of the authors' weights."""
     return f"regularity-published-s{AUTHORS[id].scaling}-decay-{float(AUTHORS[id].decay)}"
@@ -226,6 +232,7 @@ NETWORKS = Networks(
     batches=batches,
     describe=describe,
     data=training_data,
+    trained_on=trained_on,
     outcome=lambda net, config: net(pairs(config.size, 16)[0]),
     unit="RMS in images of contrast about 0.5",
     authors=AUTHORS,

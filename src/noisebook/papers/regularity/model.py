@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from noisebook import weights
 from noisebook._checks import check_positive, check_rank, error
 
 LEVELS = 4
@@ -167,6 +168,10 @@ def resampled(state: Mapping[str, Tensor], scaling: int) -> dict[str, Tensor]:
 
 
 def apply(model: nn.Module, images: Tensor) -> Tensor:
-    """A network's outputs for (N, 1, Y, X), in batches, without gradients."""
+    """A network's outputs for (N, 1, Y, X), in batches, without gradients.
+
+    An embedded one warns of values outside of what it was trained on; then the output is cut to the input's range.
+    """
     with torch.no_grad():
-        return torch.cat([model(part) for part in images.split(BATCH)])
+        found = torch.cat([model(part) for part in images.split(BATCH)])
+    return found.clamp(images.min(), images.max()) if weights.warn_outside(model, value=images) else found

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noisebook import datasets, embedded
+from noisebook import datasets, embedded, weights
 from noisebook._checks import check_one_of, check_range, check_shape, error
 from noisebook._parameters import check_opening
 from noisebook.networks import Batches, Networks
@@ -233,6 +233,12 @@ def outcome(net: nn.Module, config: Config) -> Tensor:
     return denoise(net, unit(corrupt(clean, config.corruptions[0], torch.Generator().manual_seed(0))))  # type: ignore[arg-type]
 
 
+def trained_on(config: Config) -> dict[str, weights.Range]:
+    """The range of the inputs of the first epoch on the embedded images."""
+    seen = shuffled(training_images(config.size), config, torch.Generator().manual_seed(config.seed))
+    return {"value": weights.span("grey value", (noisy for noisy, _, _ in seen))}
+
+
 NETWORKS = Networks(
     chapter="xray",
     shipped=SHIPPED,
@@ -241,6 +247,7 @@ NETWORKS = Networks(
     batches=batches,
     describe=describe,
     data=lambda config: f"{embedded.XRAY_TRAIN.id}: 336 simulated patients, 4 views each",
+    trained_on=trained_on,
     outcome=outcome,
     unit="RMS in images from 0 to 1",
     authors={"xray-ae": AE, "xray-vae-40": VARIATIONAL, "xray-residual": Config()},

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from noisebook import weights
 from noisebook._checks import check_one_of, check_positive, check_shape, error
 
 SIZES = (64, 128)
@@ -225,7 +226,9 @@ def denoise(net: Network, images: Tensor, batch: int = 64) -> Tensor:
     """Images that a net makes of noisy ones, both (N, 1, Y, X) in [0, 1], without gradients, in evaluation mode.
 
     The autoencoders' logits pass a sigmoid (the authors showed logits); the residual one's output is cut to [0, 1].
+    An embedded net warns of values outside of what it was trained on.
     """
+    weights.warn_outside(net, value=images)
     was = net.training
     net.eval()
     device = next(net.parameters()).device
