@@ -140,13 +140,13 @@ class Inserts:
         return "\n".join([*head("quantity", "value"), *lines])
 
     def circle_data(self) -> str:
-        small = regularity.SMALL
+        small = regularity.experiment.SMALL
         sizes = ", ".join(f"{small.base * s}²" for s in (1, 2, 3))
         lines = [
-            f"| images drawn, for training | {regularity.ROWS:,}, {regularity.TRAIN:,} |",
+            f"| images drawn, for training | {regularity.data.ROWS:,}, {regularity.data.TRAIN:,} |",
             f"| used to train the embedded networks | {small.images:,} |",
             f"| pixels at s = 1, 2, 3, embedded networks | {sizes} |",
-            f"| standard deviation of the noise | {regularity.SIGMA} |",
+            f"| standard deviation of the noise | {regularity.data.SIGMA} |",
         ]
         return "\n".join([*head("quantity", "value"), *lines])
 

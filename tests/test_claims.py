@@ -206,13 +206,13 @@ RECORDS = """
 source: A. Author 2020
 claims:
   - id: T1
-    statement: nets of {width} channels gain
+    statement: nets of {width} channels gain, most in {most[place]}
     value: gain
     with: {over: 2.0}
     axes: [seed, patient]
     study: edges
     data: simulated
-    networks: [small]
+    networks: [small, "{other}"]
     low: 0
     unit: dB
   - {id: T2, kind: check, statement: it adds up, value: total, high: 10, source: ours}
@@ -239,18 +239,18 @@ def tiny(tmp_path):
 
 def measured(file: Path, module: object) -> list[Claim]:
     """The claims of the tiny paper."""
-    found = {"edges": np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])}
+    found = {"edges": np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), "most": {"place": "bone"}, "other": "wide"}
     return claims.measure(file, module, found, lambda study: {"width": 8}, lambda *ids: " and ".join(ids))
 
 
 def test_claims_are_measured_from_their_records(tiny) -> None:
-    """A record names the function of its paper that measures it; values keep their named axes."""
+    """The function that a record names measures it; named axes stay; study and run fill what stands in braces."""
     first, second, third = measured(*tiny)
-    assert first.statement == "nets of 8 channels gain"
+    assert first.statement == "nets of 8 channels gain, most in bone"
     assert first.axes == {"seed": 2, "patient": 3}
     np.testing.assert_array_equal(first.values, [[-1, 0, 1], [2, 3, 4]])
     assert first.data == "simulated, precomputed study edges, one value a seed and patient"
-    assert (first.schedule, first.source, first.low, first.high) == ("small", "A. Author 2020", 0.0, math.inf)
+    assert (first.schedule, first.source, first.low, first.high) == ("small and wide", "A. Author 2020", 0.0, math.inf)
     assert (second.kind, second.ours, second.verdict, second.source) == ("check", (21.0,), "fails", "ours")
     assert third.verdict == "not tested (needs a million faces)"
 

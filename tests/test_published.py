@@ -15,7 +15,7 @@ FAMILIES: dict[str, tuple[int, Callable[[], nn.Module], published.Shapes]] = {
     **{
         f"regularity s = {s}": (
             130,
-            lambda s=s: regularity.UNet(s),
+            lambda s=s: regularity.model.UNet(s),
             {name: tuple(value.shape) for name, value in published.regularity(s, device="meta").items()},
         )
         for s in (1, 2, 3)

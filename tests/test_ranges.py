@@ -65,7 +65,7 @@ def wide(name: str) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_photons_stay_photons(name: str) -> None:
-    """From one photon to 10^5 a pixel: finite, not negative, of the image's sum, twice the same; flat stays bright."""
+    """From one photon to 10^5 a pixel: finite, not negative, of the image's sum, repeatable; flat stays as bright."""
     net, counts = gap.experiment.NETWORKS.load(name), torch.cat([*wide(name).values()])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of dim images, tested below
@@ -123,7 +123,7 @@ def doors() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     found["cyclegan-small back"] = lambda image: cyclegan.model.denoise(nets("cyclegan-small").f2q, image[None])
     xrays = xray.experiment.NETWORKS
     for ids, load, door in (
-        (regularity.EMBEDDED, regularity.load, regularity.apply),
+        (regularity.experiment.SHIPPED, regularity.experiment.NETWORKS.load, regularity.model.apply),
         (xrays.shipped, xrays.load, xray.model.denoise),
     ):
         for name in ids:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -192,7 +193,8 @@ def measure(
             arguments; ``axes`` names the axes of the array that it returns.
         measures: The paper's module of that name; no function of another module is called.
         found: What the functions are given: arrays of the studies, by name, and whatever a run has measured itself.
-        settings: The configuration of a study, by its name: statements and data may name its values in braces.
+        settings: The configuration of a study, by its name: statements, data and networks may name its values in
+            braces, or those that the run has measured.
         words: Networks in words, by their ids.
 
     Raises:
@@ -218,20 +220,20 @@ def _measured(
         if values.size and values.ndim != len(axes):
             raise error(name, f"values with the axes {axes}", f"shape {values.shape}")
     studies = [study.strip() for study in record.get("study", "").split(",") if study.strip()]
-    config = dict(settings(studies[0])) if studies else {}
-    each = f"one value a {' and '.join(axes)}" if values.size > 1 else ""
+    known = ChainMap(dict(settings(studies[0])) if studies else {}, found)  # type: ignore[arg-type]
+    each = f"one value {'an' if axes[0][0] in 'aeiou' else 'a'} {' and '.join(axes)}" if values.size > 1 else ""
     computed = f"precomputed {'study' if len(studies) == 1 else 'studies'} {', '.join(studies)}" if studies else ""
-    data = ", ".join(filter(None, (record.get("data", "").format_map(config), computed, each)))
+    data = ", ".join(filter(None, (record.get("data", "").format_map(known), computed, each)))
     kept = ("published", "unit", "kind", "primary", "population", "margin", "revised")
     return Claim(
         record["id"],
-        record["statement"].format_map(config),
+        record["statement"].format_map(known),
         record["source"],
         tuple(values.ravel()),
         float(record.get("low", -math.inf)),
         float(record.get("high", math.inf)),
         data=data,
-        schedule=words(*record["networks"]) if record.get("networks") else "",
+        schedule=words(*(id.format_map(known) for id in record["networks"])) if record.get("networks") else "",
         needs="" if values.size else record.get("needs", "values; its measurement gave none"),
         axes=dict(zip(axes, values.shape, strict=True)) if values.size else {},
         **{key: record[key] for key in kept if key in record},

@@ -8,14 +8,18 @@ T. Brox, MICCAI 2015, doi 10.1007/978-3-319-24574-4_28.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from noisebook import weights
 from noisebook._checks import check_positive, check_rank, error
 
 LEVELS = 4
+BATCH = 16
+"""Images that `apply` sends through a network at once."""
 
 
 def check_scaling(scaling: int) -> None:
@@ -92,6 +96,8 @@ class UNet(nn.Module):
             and the same kind of operator at 1, 2, 3 times the resolution.
         width: Channels of the first level; the authors': 64.
         norm: Batch normalisation, as the authors have it.
+        skip: Add the input to the output, which the authors don't: the network then learns what to change, and a jump
+            passes by every kernel.
 
     Attributes:
         smallest: The least number of pixels a side that the reflecting padding allows.
@@ -103,14 +109,14 @@ class UNet(nn.Module):
     scale with s. Both are kept.
     """
 
-    def __init__(self, scaling: int = 1, width: int = 64, norm: bool = True) -> None:
+    def __init__(self, scaling: int = 1, width: int = 64, norm: bool = True, skip: bool = False) -> None:
         check_scaling(scaling)
         check_positive("width", width)
         if width % 2:
             raise error("width", "an even number of channels", width)
         super().__init__()
         w, s = width, int(scaling)
-        self.scaling, self.smallest = s, (-(-(3 * s - 1) // 2) + 1) << LEVELS
+        self.scaling, self.skip, self.smallest = s, skip, (-(-(3 * s - 1) // 2) + 1) << LEVELS
         self.inc = _DoubleConv(1, w, s, norm)
         self.down1 = _Down(w, 2 * w, s, norm)
         self.down2 = _Down(2 * w, 4 * w, s, norm)
@@ -136,4 +142,36 @@ class UNet(nn.Module):
             x = up(x, skips.pop())
         area = float(self.scaling**2)
         x = _cut(self.out(x), image) / area
-        return _cut(self.prediction(x), image) / area
+        x = _cut(self.prediction(x), image) / area
+        return x + image if self.skip else x
+
+
+def resampled(state: Mapping[str, Tensor], scaling: int) -> dict[str, Tensor]:
+    """The weights of a `UNet` at s = 1, sampled ``scaling`` times as finely: the same functions on a finer grid.
+
+    Each of a kernel's values stands for a square of ``scaling`` by ``scaling``, so that sums over s² stay as they were;
+    biases are multiplied by s², by which the network divides them.
+
+    Args:
+        state: The state dict of a network at s = 1.
+        scaling: s of the network that is to start from them, as wide.
+    """
+    check_scaling(scaling)
+    finer = {}
+    for name, value in state.items():
+        if value.ndim == 4:
+            value = value.repeat_interleave(scaling, 2).repeat_interleave(scaling, 3)
+        elif name.endswith("bias") and state[name.replace("bias", "weight")].ndim == 4:
+            value = value * scaling**2
+        finer[name] = value
+    return finer
+
+
+def apply(model: nn.Module, images: Tensor) -> Tensor:
+    """A network's outputs for (N, 1, Y, X), in batches, without gradients.
+
+    An embedded one warns of values outside of what it was trained on; then the output is cut to the input's range.
+    """
+    with torch.no_grad():
+        found = torch.cat([model(part) for part in images.split(BATCH)])
+    return found.clamp(images.min(), images.max()) if weights.warn_outside(model, value=images) else found
