@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,21 +22,6 @@ from noisebook._checks import check_one_of
 SOURCES = ("embedded", "published", "train")
 """Where a chapter's networks may come from: this book, the authors, or a training of the authors' size in the run."""
 Batches = Callable[[int, torch.Generator], Iterable[Any]]
-
-
-class Config(Protocol):
-    """What a paper's configuration has at least: a frozen dataclass, equal ones train equal networks."""
-
-    @property
-    def epochs(self) -> int:
-        """Passes over the training data."""
-
-    @property
-    def seed(self) -> int:
-        """Of the weights and the batches."""
-
-
-C = TypeVar("C", bound=Config)
 
 
 class Trainee(training.Trainee, Protocol):
@@ -63,7 +48,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Networks(Generic[C]):
+class Networks:
     """The networks of one paper.
 
     Attributes:
@@ -87,21 +72,21 @@ class Networks(Generic[C]):
     """
 
     chapter: str
-    shipped: Mapping[str, C]
-    build: Callable[[C], nn.Module]
-    trainee: Callable[[C], Trainee]
-    batches: Callable[[C, Any, Path], Batches]
-    describe: Callable[[C], Mapping[str, str]]
-    data: Callable[[C], str]
-    trained_on: Callable[[C], Mapping[str, weights.Range]]
-    outcome: Callable[[nn.Module, C], Tensor]
+    shipped: Mapping[str, Any]
+    build: Callable[[Any], nn.Module]
+    trainee: Callable[[Any], Trainee]
+    batches: Callable[[Any, Any, Path], Batches]
+    describe: Callable[[Any], Mapping[str, str]]
+    data: Callable[[Any], str]
+    trained_on: Callable[[Any], Mapping[str, weights.Range]]
+    outcome: Callable[[nn.Module, Any], Tensor]
     unit: str
-    authors: Mapping[str, C] = field(default_factory=dict)
+    authors: Mapping[str, Any] = field(default_factory=dict)
     published: Callable[[str], nn.Module] | None = None
-    others: Mapping[str, C] = field(default_factory=dict)
-    course: Callable[[C], object] = lambda config: config
+    others: Mapping[str, Any] = field(default_factory=dict)
+    course: Callable[[Any], object] = lambda config: config
 
-    def config(self, id: str) -> C:
+    def config(self, id: str) -> Any:
         """The configuration of an id, shipped or not.
 
         Raises:
@@ -111,14 +96,14 @@ class Networks(Generic[C]):
         check_one_of(f"network of {self.chapter}", id, known)
         return known[id]
 
-    def checkpoints(self, folder: Path, name: str, config: C, data: str = "") -> Path:
+    def checkpoints(self, folder: Path, name: str, config: Any, data: str = "") -> Path:
         """Where the checkpoints of a training lie: other configurations and other data have other folders."""
         known = hashlib.sha256(f"{self.course(config)} {data or self.data(config)}".encode()).hexdigest()
         return folder / f"{name}-{known[:8]}"
 
     def train(
         self,
-        config: C,
+        config: Any,
         folder: Path,
         data: Any = None,
         *,
@@ -170,7 +155,7 @@ class Networks(Generic[C]):
             config = self.shipped[id]
             self.store(id, config, self.train(config, self.checkpoints(folder, id, config), device=device).net)
 
-    def store(self, id: str, config: C, net: nn.Module, data: Path = _paths.DATA) -> weights.Embedded:
+    def store(self, id: str, config: Any, net: nn.Module, data: Path = _paths.DATA) -> weights.Embedded:
         """Store a network in half precision and enter it into the registry, with what halving changes.
 
         Args:
@@ -180,7 +165,7 @@ class Networks(Generic[C]):
             data: The folder of the registry.
         """
         words = self.describe(config)
-        kept = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(cast(Any, config)).items()}
+        kept = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(config).items()}
 
         def outcome(net: nn.Module) -> Tensor:
             with torch.no_grad():
@@ -213,7 +198,7 @@ class Networks(Generic[C]):
             ValueError: The id is unknown, or the file is not the registered one.
         """
         stored = weights.metadata(id, data).config
-        kind = cast(Any, type(next(iter(self.shipped.values()))))
+        kind = type(next(iter(self.shipped.values())))
         known = {f.name for f in fields(kind)}
         config = kind(**{k: _tuple(v) for k, v in stored.items() if k in known})
         return weights.restored(id, self.build(config), data).to(device)
@@ -250,7 +235,7 @@ class Networks(Generic[C]):
             return {id: self.load(id, place) for id in ids}
         if source == "published":
             return {id: cast(Any, self.published)(id).to(place) for id in ids}
-        full = {id: cast(C, replace(cast(Any, self.authors[id]), **changes)) for id in ids}
+        full = {id: replace(self.authors[id], **changes) for id in ids}
         return {
             id: self.train(config, self.checkpoints(folder, id, config, identity), data, device=device).net.to(place)
             for id, config in full.items()

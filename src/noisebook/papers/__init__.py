@@ -33,7 +33,7 @@ class Paper:
     """
 
     name: str
-    networks: Networks[Any] | None
+    networks: Networks | None
     measures: ModuleType
     studies: tuple[Study, ...] = ()
     accepts: Callable[[Any], Any] | None = None

@@ -499,7 +499,7 @@ def trained_on(config: Config) -> dict[str, weights.Range]:
     return {"value": weights.span("HU", seen), "spacing": weights.Range("mm", side, side)}
 
 
-class _Networks(networks.Networks[Config]):
+class _Networks(networks.Networks):
     """Networks whose epoch is chosen on slices of the data that they are trained on."""
 
     def train(self, config: Config, folder: Path, data: Split | None = None, **how: Any) -> networks.Trained:
