@@ -77,15 +77,15 @@ clean:  ## remove everything that was built, and keep .venv
 
 # Installed again only when the contents of the two files have changed; a touch costs nothing.
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
 	  echo "noisebook needs Python 3.11 to 3.13 as $(PYTHON). If you have one under another name:"; \
 	  echo "    make PYTHON=python3.12 book"; exit 1; }
 	@if [ -f $@ ] && [ "`cat $@`" = "`cat pyproject.toml $(CONSTRAINTS) | cksum`" ]; then touch $@; else \
 	  set -e; \
 	  echo "Installing into $(VENV) (minutes, once)"; \
-	  [ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV); \
+	  [ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV); \
 	  index=; \
-	  if [ "`uname`" = Linux ] && [ -z "$(GPU)" ] && { $(PYTHON) -c '$(ANSWERS)' $(TORCH_CPU)/torch/; } 2>/dev/null; \
+	  if [ "`uname`" = Linux ] && [ "$(GPU)" != 1 ] && { "$(PYTHON)" -c '$(ANSWERS)' $(TORCH_CPU)/torch/; } 2>/dev/null; \
 	    then index="--extra-index-url $(TORCH_CPU)"; fi; \
 	  $(BIN)/python -m pip install --quiet $$index $(PIP_ARGS) -c $(CONSTRAINTS) -e ".[book,dev]"; \
 	  cat pyproject.toml $(CONSTRAINTS) | cksum > $@; \

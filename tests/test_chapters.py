@@ -168,7 +168,7 @@ def test_a_second_run_gives_the_same_bytes_and_removes_what_was_there(book):
 
 FAILURES = {
     "raise": ("raise KeyError('lost')", r"tiny failed in cell 4:\n    raise KeyError\('lost'\)[\s\S]*KeyError: 'lost'"),
-    "exit": ("import sys; sys.exit(0)", r"cell 5 failed \(SystemExit: 0\)"),
+    "exit": ("import sys; sys.exit(0)", r"cell 4 failed \(SystemExit: 0\)"),
     "killed": ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", r"tiny stopped: Kernel died"),
     "slow": ("import time; time.sleep(60)", "tiny stopped: A cell timed out"),
 }
@@ -300,3 +300,11 @@ def test_the_linearized_chapter_follows_its_library():
     assert any(name.startswith("papers/linearized") for name in files)
     assert not files & {"cli.py", "chapters.py", "_notebook.py"}
     assert "linearized-book.yaml" in {file.name for file in chapters.dependencies("linearized")}
+
+
+def test_the_home_of_nobody_is_named():
+    """The home of an unknown user, as a parameter or as the output folder, is a ValueError that names which."""
+    with pytest.raises(ValueError, match="data_root: expected a folder or file, got ~nobody-at-all/data"):
+        chapters.values("linearized", "smoke", ["data_root=~nobody-at-all/data"])
+    with pytest.raises(ValueError, match="--out: expected a folder or file, got ~nobody-at-all"):
+        chapters.run("linearized", out="~nobody-at-all")

@@ -106,7 +106,7 @@ def values(chapter: str, preset: str, overrides: Iterable[str] = ()) -> dict[str
         raise error("-p", "a parameter that is no place of the run", "out", "The folder is given by --out FOLDER.")
     for name, value in chosen.items():
         if is_place(name) and isinstance(value, str) and value:
-            chosen[name] = str(Path(value).expanduser().resolve())
+            chosen[name] = str(_paths.absolute(name, value))
     return chosen
 
 
@@ -228,7 +228,7 @@ def run(
         ValueError: see ``values``, ``_kernel.check`` and ``clear``.
         RunError: a cell failed, timed out, did not run, or the kernel died.
     """
-    source, chosen, out = path(chapter), values(chapter, preset, overrides), Path(out).resolve()
+    source, chosen, out = path(chapter), values(chapter, preset, overrides), _paths.absolute("--out", out)
     _kernel.check()
     results = out / chapter
     clear(chapter, out)
