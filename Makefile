@@ -7,7 +7,7 @@ SHELL = /bin/sh
 PYTHON ?= python3
 PIP_ARGS ?=
 CONSTRAINTS ?= constraints.txt
-GPU ?=
+GPU ?= 0
 TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 # The alarm also ends a name server that hangs, which no timeout of urllib reaches.
 ANSWERS = import signal, sys, urllib.request as r; signal.alarm(2); r.urlopen(r.Request(sys.argv[1], method="HEAD"))
