@@ -7,7 +7,7 @@ SHELL = /bin/sh
 PYTHON ?= python3
 PIP_ARGS ?=
 CONSTRAINTS ?= constraints.txt
-GPU ?=
+GPU ?= 0
 TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 # The alarm also ends a name server that hangs, which no timeout of urllib reaches.
 ANSWERS = import signal, sys, urllib.request as r; signal.alarm(2); r.urlopen(r.Request(sys.argv[1], method="HEAD"))
@@ -48,8 +48,10 @@ weights: $(STAMP)  ## train every embedded network again, where its code has cha
 studies: $(STAMP)  ## run the long studies whose committed results are stale (hours)
 	@$(BIN)/python -m snakemake --cores 2 --rerun-incomplete studies
 
-freeze: $(STAMP)  ## keep the claims' values of this build as those of the release: data/release.json and a badge
-	@$(BIN)/noisebook freeze
+freeze: book  ## keep the claims of this build as those of the release: data/release and a badge
+	@mkdir -p data/release
+	@for run in build/results/*/; do cp "$$run/claims.json" "data/release/$$(basename "$$run").json"; done
+	@cp build/stage/book/images/claims.svg book/images/claims.svg
 
 wheel: $(STAMP)  ## the installable package, in dist
 	$(BIN)/python -m build --wheel --no-isolation
@@ -75,15 +77,15 @@ clean:  ## remove everything that was built, and keep .venv
 
 # Installed again only when the contents of the two files have changed; a touch costs nothing.
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
 	  echo "noisebook needs Python 3.11 to 3.13 as $(PYTHON). If you have one under another name:"; \
 	  echo "    make PYTHON=python3.12 book"; exit 1; }
 	@if [ -f $@ ] && [ "`cat $@`" = "`cat pyproject.toml $(CONSTRAINTS) | cksum`" ]; then touch $@; else \
 	  set -e; \
 	  echo "Installing into $(VENV) (minutes, once)"; \
-	  [ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV); \
+	  [ -x $(BIN)/python ] || "$(PYTHON)" -m venv $(VENV); \
 	  index=; \
-	  if [ "`uname`" = Linux ] && [ -z "$(GPU)" ] && { $(PYTHON) -c '$(ANSWERS)' $(TORCH_CPU)/torch/; } 2>/dev/null; \
+	  if [ "`uname`" = Linux ] && [ "$(GPU)" != 1 ] && { "$(PYTHON)" -c '$(ANSWERS)' $(TORCH_CPU)/torch/; } 2>/dev/null; \
 	    then index="--extra-index-url $(TORCH_CPU)"; fi; \
 	  $(BIN)/python -m pip install --quiet $$index $(PIP_ARGS) -c $(CONSTRAINTS) -e ".[book,dev]"; \
 	  cat pyproject.toml $(CONSTRAINTS) | cksum > $@; \

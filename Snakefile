@@ -29,13 +29,11 @@ def pages(wildcards=None):
     """What the book is made of besides the results: pages, pictures, settings, tables, and the docstrings."""
     found = [file for file in Path("book").rglob("*") if file.is_file() and "__pycache__" not in file.parts]
     settings = [file for file in map(Path, ("_config.yml", "_toc.yml", "pyproject.toml")) if file.is_file()]
-    tables = [file for file in (_paths.DATA / "registry.yaml", _paths.DATA / "release.json") if file.is_file()]
+    tables = [file for file in (_paths.DATA / "registry.yaml",) if file.is_file()]
     return here([*found, *settings, *tables, *_paths.PACKAGE.rglob("*.py")])
 
 
-def with_function(name):
-    """The chapters whose paper defines `name`."""
-    return [paper for paper in chapters.papers() if name in chapters.defines(paper)]
+PAPERS = sorted(file.parent.name for file in (_paths.PACKAGE / "papers").glob("*/__init__.py"))
 
 
 wildcard_constraints:
@@ -59,11 +57,11 @@ rule figures:
 
 
 rule weights:
-    input: expand("build/weights/{chapter}.done", chapter=with_function("train_embedded"))
+    input: expand("build/weights/{chapter}.done", chapter=PAPERS)
 
 
 rule studies:
-    input: expand("build/studies/{chapter}.done", chapter=with_function("STUDIES"))
+    input: expand("build/studies/{chapter}.done", chapter=PAPERS)
 
 
 # The list of the embedded data with their checksums: chapters follow what the data are, not when they were made. No

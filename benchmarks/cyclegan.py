@@ -42,9 +42,9 @@ class Backward:
         loss.backward()
 
 
-def plain_step(t: cyclegan.Training, batch: Batch) -> dict[str, Tensor]:
+def plain_step(t: cyclegan.experiment.Training, batch: Batch) -> dict[str, Tensor]:
     """One alternating step, written out."""
-    q, f = (cyclegan.normalise(images) for images in batch)
+    q, f = (cyclegan.model.normalise(images) for images in batch)
     for critic in (t.d_f, t.d_q):
         critic.requires_grad_(False)
     fake_f, fake_q = t.g_q2f(q), t.g_f2q(f)
@@ -63,7 +63,7 @@ def plain_step(t: cyclegan.Training, batch: Batch) -> dict[str, Tensor]:
     ]
     ((judged[0] + judged[1]) / 2).backward()
     t.critics.step()
-    scale = cyclegan.SCALE_HU
+    scale = cyclegan.model.SCALE_HU
     return {
         "adversarial": fooled.detach() / 2,
         "critics": ((judged[0] + judged[1]) / 2).detach(),
@@ -86,9 +86,9 @@ def plainly(net: nn.Module) -> None:
     net.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     for parent in list(net.modules()):
         for name, child in parent.named_children():
-            if isinstance(child, cyclegan.InstanceNorm):
+            if isinstance(child, cyclegan.model.InstanceNorm):
                 setattr(parent, name, PlainNorm())
-            elif isinstance(child, cyclegan.Reflect):
+            elif isinstance(child, cyclegan.model.Reflect):
                 setattr(parent, name, nn.ReflectionPad2d(child.reach))
 
 
@@ -163,13 +163,13 @@ def main() -> None:
     parser.add_argument("--only", choices=PRECISIONS, help="one precision; both, where the processor has bfloat16")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
-    config = replace(cyclegan.AUTHORS, width=arguments.width, critic=2 * arguments.width)
+    config = replace(cyclegan.experiment.AUTHORS, width=arguments.width, critic=2 * arguments.width)
     random = torch.Generator().manual_seed(0)
     shape = (arguments.batch, 1, config.patch, config.patch)
     quarter, full = (40 + 30 * torch.randn(shape, generator=random).to(arguments.device) for _ in range(2))
 
-    def trainee(precision: str) -> cyclegan.Training:
-        made = cyclegan.Training(replace(config, precision=precision, batch=arguments.batch))
+    def trainee(precision: str) -> cyclegan.experiment.Training:
+        made = cyclegan.experiment.Training(replace(config, precision=precision, batch=arguments.batch))
         for net in (made.g_q2f, made.g_f2q, made.d_f, made.d_q):
             net.to(arguments.device)
         return made

@@ -22,11 +22,12 @@ from noisebook.papers import gap
 STOP_DB, BETA, SIZE = -10.0, 0.1, 64
 
 
-def net(name: str) -> gap.UNet:
+def net(name: str) -> gap.model.UNet:
     """An embedded net, or an untrained one of its size."""
     known = name in {entry.id for entry in weights.embedded()}
     print(f"{name}: {'embedded' if known else 'untrained'}")
-    return gap.load(name) if known else gap.build(gap.EMBEDDED[name]).eval()
+    made = gap.experiment
+    return made.NETWORKS.load(name) if known else made.build(made.SHIPPED[name]).eval()
 
 
 def one(model: torch.nn.Module, generator: torch.Generator) -> tuple[torch.Tensor, int]:
@@ -44,13 +45,13 @@ def one(model: torch.nn.Module, generator: torch.Generator) -> tuple[torch.Tenso
 def sampling(images: int, rounds: int) -> None:
     """Speed and law of sampling, in float32 and bfloat16."""
     fast = net("gap-2d-wide")
-    plain = gap.UNet(depth=fast.depth, width=fast.conv_final.in_channels)
+    plain = gap.model.UNet(depth=fast.depth, width=fast.conv_final.in_channels)
     plain.load_state_dict({name: value.contiguous() for name, value in fast.state_dict().items()})
     generator = torch.Generator().manual_seed(0)
     start = torch.zeros(images, 1, SIZE, SIZE)
 
-    def ours(dtype: torch.dtype) -> gap.Samples:
-        return gap.sample(fast, start, stop_db=STOP_DB, beta=BETA, generator=generator, dtype=dtype)
+    def ours(dtype: torch.dtype) -> gap.model.Samples:
+        return gap.model.sample(fast, start, stop_db=STOP_DB, beta=BETA, generator=generator, dtype=dtype)
 
     def loop() -> list[tuple[torch.Tensor, int]]:
         return [one(plain, generator) for _ in range(images)]
@@ -71,12 +72,12 @@ def sampling(images: int, rounds: int) -> None:
             change_of_law(fast, found.photons, dtype)
 
 
-def change_of_law(model: gap.UNet, photons: torch.Tensor, dtype: torch.dtype) -> None:
+def change_of_law(model: gap.model.UNet, photons: torch.Tensor, dtype: torch.dtype) -> None:
     """How far the next photon's distribution is from that of float32: half the sum of the differences."""
     with torch.no_grad():
-        exact = gap.shares(model(photons))
+        exact = gap.model.shares(model(photons))
         with torch.autocast("cpu", dtype):
-            other = gap.shares(model(photons))
+            other = gap.model.shares(model(photons))
     distance = (exact - other).abs().flatten(1).sum(1) / 2
     print(f"  change of law: total variation {float(distance.mean()):.2g} a step (largest {float(distance.max()):.2g})")
 
@@ -84,11 +85,11 @@ def change_of_law(model: gap.UNet, photons: torch.Tensor, dtype: torch.dtype) ->
 def volume(shape: tuple[int, int, int], tile: int, width: int) -> None:
     """Time and peak memory of 3-D inference."""
     torch.manual_seed(0)
-    solid = gap.UNet(dim=3, depth=4, width=width).eval()
+    solid = gap.model.UNet(dim=3, depth=4, width=width).eval()
     counts = torch.poisson(torch.full((1, 1, *shape), 0.5), generator=torch.Generator().manual_seed(0))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     start = time.perf_counter()
-    gap.denoise(solid, counts, tile=tile)
+    gap.model.denoise(solid, counts, tile=tile)
     seconds, peak = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     sides = " x ".join(map(str, shape))
     print(f"3-D, {width} base channels, {sides}, tiles of {tile} with the whole reach {solid.reach}: {seconds:.0f} s, "

@@ -33,10 +33,10 @@ def reverse(net: torch.nn.Module, image: torch.Tensor, u: torch.Tensor) -> torch
     return torch.autograd.grad(net(image), image, u)[0]
 
 
-def setup(channels: int, levels: int, pixels: int) -> tuple[linearized.FBPConvNet, torch.Tensor]:
+def setup(channels: int, levels: int, pixels: int) -> tuple[linearized.model.FBPConvNet, torch.Tensor]:
     """A net with random weights that trains nothing, and a noisy image."""
     torch.manual_seed(0)
-    net = linearized.FBPConvNet(channels, levels).eval().requires_grad_(False)
+    net = linearized.model.FBPConvNet(channels, levels).eval().requires_grad_(False)
     torch.nn.init.normal_(net.last.weight)
     return net, 50 * torch.randn(1, 1, pixels, pixels)
 
@@ -108,9 +108,9 @@ def maps(realisations: int) -> None:
     """Noise maps of a 256 x 256 slice, their cost, their true error, and the linearization's own bias."""
     root = embedded.embedded_ct(embedded.TEST)
     pair = datasets.ct_pairs(root, datasets.ct_patients(root)[-1], label="noise free")
-    grid, middle = linearized.grid_of(pair), slice(128, 384)
-    scan = linearized.scan(pair.label[1], grid, grid.part(middle, middle), "I0")
-    net = linearized.load("linearized-i0")
+    grid, middle = linearized.data.grid_of(pair), slice(128, 384)
+    scan = linearized.data.scan(pair.label[1], grid, grid.part(middle, middle), "I0")
+    net = linearized.experiment.NETWORKS.load("linearized-i0")
     operator = Jacobian(net, scan.mean)
     carried = scan.covariance(scan.dose.variance(scan.expected, scan.geometry))
     places = [(row, column) for row in range(4, 256, 24) for column in range(4, 256, 24)]

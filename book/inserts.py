@@ -52,7 +52,6 @@ class Inserts:
             "totals-by-chapter": self.ledger.totals_by_chapter,
             "runs": self.status.runs,
             "versions": self.status.versions,
-            "drift": self.ledger.drift,
             "ct-data": self.ct_data,
             "scan-data": self.scan_data,
             "circle-data": self.circle_data,
@@ -113,7 +112,7 @@ class Inserts:
         return {name: self.about[name]["picture"] for name in self.names if "picture" in self.about[name]}
 
     def ct_data(self) -> str:
-        stamp = _notebook.stamp(self.results / "linearized")
+        stamp = _notebook.manifest(self.results, "linearized")["provenance"]
         recipes = (embedded.TEST, embedded.TRAIN)
         rows = {
             "identity": [f"`{r.id}`" for r in recipes],
@@ -130,30 +129,30 @@ class Inserts:
         return "\n".join(["| quantity | test | train |", "|:---|:---|:---|", *lines, end])
 
     def scan_data(self) -> str:
-        scan, kept = linearized.SCAN, linearized.SCAN.sparse(linearized.EVERY)
+        scan, kept = linearized.data.SCAN, linearized.data.SCAN.sparse(linearized.data.EVERY)
         lines = [
             f"| views × channels | {scan.views} × {scan.channels}, of which {kept.views} views are kept |",
             f"| source to axis of rotation | {scan.source_mm:g} mm |",
         ]
-        for name, dose in linearized.EXPOSURES.items():
+        for name, dose in linearized.data.EXPOSURES.items():
             edge = dose.photons * dose.edge_share
             lines.append(f"| photons at {name} | {dose.photons:,.0f} (centre) to {edge:,.0f} (edge) |")
         return "\n".join([*head("quantity", "value"), *lines])
 
     def circle_data(self) -> str:
-        small = regularity.SMALL
+        small = regularity.experiment.SMALL
         sizes = ", ".join(f"{small.base * s}²" for s in (1, 2, 3))
         lines = [
-            f"| images drawn, for training | {regularity.ROWS:,}, {regularity.TRAIN:,} |",
+            f"| images drawn, for training | {regularity.data.ROWS:,}, {regularity.data.TRAIN:,} |",
             f"| used to train the embedded networks | {small.images:,} |",
             f"| pixels at s = 1, 2, 3, embedded networks | {sizes} |",
-            f"| standard deviation of the noise | {regularity.SIGMA} |",
+            f"| standard deviation of the noise | {regularity.data.SIGMA} |",
         ]
         return "\n".join([*head("quantity", "value"), *lines])
 
     def domain_data(self) -> str:
-        train, test, small = embedded.TRAIN, embedded.TEST, cyclegan.SMALL
-        half, held = (len(train.patients) - cyclegan.VALIDATION) // 2, cyclegan.VALIDATION
+        train, test, small = embedded.TRAIN, embedded.TEST, cyclegan.experiment.SMALL
+        half, held = (len(train.patients) - cyclegan.data.VALIDATION) // 2, cyclegan.data.VALIDATION
         lines = [
             f"| trained on, at each dose | {half * train.slices} slices of {half} patients |",
             f"| validated on | {held} slices of {held} patients |",
@@ -164,7 +163,7 @@ class Inserts:
 
     def photon_data(self) -> str:
         lines = ["| network | images | size | expected photons per pixel |", "|:---|:---|:---|:---|"]
-        for name, config in gap.EMBEDDED.items():
+        for name, config in gap.experiment.SHIPPED.items():
             kind = "five known images" if config.data == "toy" else f"{config.images:,} tissues"
             lines.append(f"| {name} | {kind} | {' × '.join(map(str, config.size))} | {config.mean:g} |")
         return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The ledger: every claim with what was measured, its verdict, and how it stands to the last release."""
+"""The ledger: every claim with its bounds, what was measured, and its verdict."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ import re
 from functools import cached_property
 from pathlib import Path
 
-from chapter_pages import anchors_of_claims
+from chapter_pages import anchor
 
-from noisebook import _notebook, _numbers, claims, release
+from noisebook import _notebook, claims
 
-STATES = ("as released", "new", "drifted")
+BADGE = """\
+<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="20" role="img" aria-label="claims: {text}">
+<title>claims: {text}</title>
+<g font-family="DejaVu Sans, Verdana, sans-serif" font-size="11" fill="#fff">
+<rect width="{width}" height="20" rx="3" fill="#3b4650"/>
+<path d="M52 0h{inner}a3 3 0 0 1 3 3v14a3 3 0 0 1 -3 3h-{inner}z" fill="#14507d"/>
+<text x="7" y="14" textLength="38">claims</text><text x="59" y="14" textLength="{length}">{text}</text>
+</g></svg>
+"""
 
 
 def row(*cells: str) -> str:
@@ -24,76 +32,48 @@ def head(*cells: str) -> list[str]:
 
 
 class Ledger:
-    """The claims of the book's chapters in a folder of results, beside those of the release.
+    """The claims of the book's chapters in a folder of results."""
 
-    A claim of the release that is gone, of a chapter of the book or of one that is gone itself, has drifted.
-    """
-
-    def __init__(self, results: Path, names: list[str], titles: dict[str, str], file: Path = release.FILE) -> None:
+    def __init__(self, results: Path, names: list[str], titles: dict[str, str]) -> None:
         self.results, self.names, self.titles = results, names, titles
-        self.released = release.read(file)
-        self.lost = [name for name in self.released if name not in names]
-        self.every = [*self.names, *self.lost]
 
     @cached_property
     def measured(self) -> dict[str, list[claims.Claim]]:
         """The claims of each chapter of the book."""
-        return {name: release.measured(self.results, name) for name in self.names}
+        remedies = {name: _notebook.again(self.results / name) for name in self.names}
+        return {name: claims.read(self.results / name / "claims.json", remedies[name]) for name in self.names}
 
-    def gone(self, chapter: str) -> dict[str, release.Frozen]:
-        """The claims of the release that a chapter has no longer; all of them where the chapter itself is gone."""
-        now = {claim.id for claim in self.measured.get(chapter, [])}
-        return {id: then for id, then in self.released.get(chapter, {}).items() if id not in now}
-
-    def state(self, chapter: str, claim: claims.Claim) -> str:
-        """``new``, ``as released`` or what has drifted."""
-        return release.drift(claim, self.released.get(chapter, {}).get(claim.id))
-
-    def verdict(self, chapter: str, claim: claims.Claim) -> str:
-        """The verdict as a coloured word; in red ``drifted`` where the result is no longer the released one."""
+    def verdict(self, claim: claims.Claim) -> str:
+        """The verdict as a coloured word."""
         word = claim.verdict.split(" (")[0]
-        state = self.state(chapter, claim)
-        if state.startswith("drifted"):
-            return f"[drifted]{{.verdict .verdict-drifted}} {state.partition(': ')[2]}; now {word}"
         return f"[{word}]{{.verdict .verdict-{word.replace(' ', '-')}}}{claim.verdict[len(word) :]}"
 
     def count(self, chapters: list[str]) -> dict[str, int]:
-        """How many claims of some chapters have each verdict, are new and have drifted, as those that are gone have."""
-        listed = [(name, claim) for name in chapters for claim in self.measured.get(name, [])]
-        states = [self.state(name, claim).split(":")[0] for name, claim in listed]
-        states += ["drifted" for name in chapters for _ in self.gone(name)]
-        return claims.totals([claim for _, claim in listed]) | {state: states.count(state) for state in STATES[1:]}
+        """How many claims of some chapters have each verdict."""
+        return claims.totals([claim for name in chapters for claim in self.measured[name]])
 
     def badge(self) -> str:
-        """The totals as a small picture."""
-        counts = self.count(self.every)
-        return release.badge({name: counts[name] for name in claims.VERDICTS}, counts["drifted"])
+        """The totals as a small SVG picture."""
+        text = " · ".join(f"{count} {name}" for name, count in self.count(self.names).items())
+        length = round(6.1 * len(text))
+        return BADGE.format(width=length + 66, inner=length + 11, length=length, text=text)
 
     def totals(self) -> str:
         """The totals as a sentence."""
-        counts = self.count(self.every)
-        said = (
-            f"Of {len([c for name in self.names for c in self.measured[name]])} claims in this build "
-            f"**{counts['holds']}** hold, **{counts['fails']}** fail, **{counts['undecided']}** are undecided, "
-            f"**{counts['not tested']}** could not be tested."
+        counts = self.count(self.names)
+        return (
+            f"Of {sum(counts.values())} claims in this build **{counts['holds']}** hold, **{counts['fails']}** fail, "
+            f"**{counts['undecided']}** are undecided, **{counts['not tested']}** could not be tested."
         )
-        if counts["drifted"]:
-            said += f" **{counts['drifted']}** have drifted since the last release"
-            gone = sum(len(self.gone(name)) for name in self.every)
-            said += f", **{gone}** of them no longer there." if gone else "."
-        return said
 
     def totals_by_chapter(self) -> str:
         """The totals as a table, and over all."""
-        heads = (*claims.VERDICTS, *STATES[1:])
-        lines = head("chapter", "claims", *heads)
-        for name in self.every:
-            counts = self.count([name])
-            title = f"{{ref}}`{self.titles.get(name, name)} <claims-{name}>`"
-            lines.append(row(title, str(len(self.measured.get(name, []))), *(str(counts[key]) for key in heads)))
-        counts = self.count(self.every)
-        number = sum(map(len, self.measured.values()))
-        return "\n".join([*lines, row("**all**", f"**{number}**", *(f"**{counts[key]}**" for key in heads))])
+        lines = head("chapter", "claims", *claims.VERDICTS)
+        for name in self.names:
+            numbers = self.count([name]).values()
+            lines.append(row(f"{{ref}}`{self.titles[name]} <claims-{name}>`", *map(str, (sum(numbers), *numbers))))
+        numbers = self.count(self.names).values()
+        return "\n".join([*lines, row("**all**", *(f"**{number}**" for number in (sum(numbers), *numbers)))])
 
     def tables(self) -> str:
         """Every claim of every chapter, and what it was measured on and with."""
@@ -102,59 +82,20 @@ class Ledger:
             parts += [f"(claims-{name})=", f"## [{self.titles[name]}](../notebooks/{name}.ipynb)", ""]
             parts += head("claim", "verdict", "statement", "published", "ours", "supported by")
             parts += [self.line(name, claim) for claim in self.measured[name]]
-            parts += [row(*cells, "", "", "") for cells in self.missing(name)]
             parts += [*claims.circumstances(self.measured[name]), ""]
-        for name in self.lost:
-            parts += [
-                f"(claims-{name})=",
-                f"## {self.titles.get(name, name)}",
-                "",
-                "The chapter is no longer there.",
-                "",
-            ]
-            parts += [*head("claim", "verdict", "statement"), *(row(*cells) for cells in self.missing(name)), ""]
         return "\n".join(parts)
-
-    def missing(self, chapter: str) -> list[tuple[str, str, str]]:
-        """Id, state and statement of the claims that are gone."""
-        state = "[drifted]{.verdict .verdict-drifted} no longer there"
-        return [(id, state, then.claim.statement) for id, then in self.gone(chapter).items()]
 
     def line(self, chapter: str, claim: claims.Claim) -> str:
         """One claim, its id linked to the cell that measured it."""
-        places = self.places[chapter]
-        place = places.get(claim.id) or places.get(re.sub(r"[a-z]$", "", claim.id)) or places.get("")
-        name = f"{{ref}}`{claim.id} <{place}>`" if place else claim.id
+        cells = self.cells[chapter]
+        cell = cells.get(claim.id) or cells.get(re.sub(r"[a-z]$", "", claim.id)) or cells.get("")
+        name = f"{{ref}}`{claim.id} <{anchor(chapter, cell)}>`" if cell else claim.id
         where = f"{claim.statement} *({claim.source})*" if claim.source else claim.statement
+        where += f" Revised: {claim.revised}." if claim.revised else ""
         shown = (claims.published(claim), claims.measured(claim), claims.support(claim) if claim.ours else "")
-        return row(name, self.verdict(chapter, claim), where, *shown)
+        return row(name, self.verdict(claim), where, *shown)
 
     @cached_property
-    def places(self) -> dict[str, dict[str, str]]:
-        """For each chapter, the anchors of the cells that measure its claims."""
-        places = {name: self.results / name for name in self.names}
-        notebooks = {name: _notebook.read(at.with_suffix(".ipynb"), _notebook.again(at)) for name, at in places.items()}
-        return {name: anchors_of_claims(notebook, name) for name, notebook in notebooks.items()}
-
-    def drift(self) -> str:
-        """Every claim now and at the release, by chapter."""
-        parts = []
-        for name in self.every:
-            title = self.titles.get(name, name)
-            parts += [f"### {title}", "", *head("claim", "at the release, ± tolerance", "now", "state")]
-            for claim in self.measured.get(name, []):
-                now = _numbers.number(claim.mean, 4) if claim.ours else "not tested"
-                state, _, what = self.state(name, claim).partition(": ")
-                told = f"[drifted]{{.verdict .verdict-drifted}} {what}" if what else state
-                parts.append(row(claim.id, self.then(name, claim.id), now, told))
-            for id, state, _ in self.missing(name):
-                parts.append(row(id, self.then(name, id), "", state))
-            parts.append("")
-        return "\n".join(parts)
-
-    def then(self, chapter: str, id: str) -> str:
-        """The value of a claim at the release and its tolerance; empty if it was not measured."""
-        kept = self.released.get(chapter, {}).get(id)
-        if kept is None or not kept.claim.ours:
-            return ""
-        return _numbers.with_spread(kept.claim.mean, release.tolerance(kept.claim))
+    def cells(self) -> dict[str, dict[str, str]]:
+        """For each chapter, the cells that measure its claims; under ``""`` the one that computes the verdicts."""
+        return {name: _notebook.manifest(self.results, name)["claims"] for name in self.names}

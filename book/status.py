@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,30 +16,26 @@ class Status:
         self.results, self.names, self.titles = results, names, titles
 
     @cached_property
-    def stamps(self) -> dict[str, dict[str, Any]]:
-        """The provenance of each chapter's run."""
-        files = {name: self.results / name / "results.json" for name in self.names}
-        return {name: json.loads(file.read_text(encoding="utf-8"))["provenance"] for name, file in files.items()}
+    def manifests(self) -> dict[str, dict[str, Any]]:
+        """What each chapter's run wrote down."""
+        return {name: _notebook.manifest(self.results, name) for name in self.names}
 
     def runs(self) -> str:
         """Time, memory, preset, device and commit of each run, as a table."""
         lines = ["| chapter | run time | peak memory | preset | device | commit |", "|:---|---:|---:|:---|:---|:---|"]
-        for name, stamp in self.stamps.items():
+        for name, manifest in self.manifests.items():
             seconds, memory = _notebook.cost(self.results / name / _notebook.LOG)
-            preset = json.loads((self.results / name / _notebook.MARK).read_text(encoding="utf-8"))["preset"]
+            run = manifest["provenance"]
             cells = (f"[{self.titles[name]}](../notebooks/{name}.ipynb)", f"{seconds:.0f} s", f"{memory:.2f} GB")
-            lines.append("| " + " | ".join((*cells, preset, stamp["device"], f"`{stamp['commit']}`")) + " |")
+            lines.append("| " + " | ".join((*cells, manifest["preset"], run["device"], f"`{run['commit']}`")) + " |")
         return "\n".join(lines)
 
     def versions(self) -> str:
         """The version of Python, of noisebook and of every package that computes or draws; several if runs differ."""
         found: dict[str, set[str]] = {}
-        for stamp in self.stamps.values():
-            for name, version in {
-                "Python": stamp["python"],
-                "noisebook": stamp["version"],
-                **stamp["packages"],
-            }.items():
+        for run in (manifest["provenance"] for manifest in self.manifests.values()):
+            known = {"Python": run["python"], "noisebook": run["version"], **run["packages"]}
+            for name, version in known.items():
                 found.setdefault(name, set()).add(version)
         lines = [f"| {name} | {', '.join(sorted(versions))} |" for name, versions in found.items()]
         return "\n".join(["| package | version |", "|:---|:---|", *lines])

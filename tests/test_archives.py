@@ -13,12 +13,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import published
 import pytest
+import torch
 import trustme
 from processes import HEARD, on_a_small_disk
 from zenodo_server import RECORD, Zenodo, zenodo
 
 from noisebook import archives
+from noisebook.papers import regularity
+from noisebook.weights import external
 
 ID = "regularity-published-s1-decay-0.0"
 FILE = "size_orig_128_scaling_1_weight_decay_0.0_n_epochs_40.pt"
@@ -84,6 +88,26 @@ def test_a_whole_fetch_is_verified_and_pinned_and_not_repeated(there: Zenodo, tm
     asked = len(there.requests)
     assert fetch().stdout == first.stdout
     assert len(there.requests) == asked
+
+
+def test_the_authors_files_are_asked_for_by_their_names() -> None:
+    """The six networks of Zenodo's record, as its files are called."""
+    decays = {1: ("0.0", "0.001", "0.01", "0.1"), 2: ("0.00025",), 3: ("0.00011111111111111112",)}
+    wanted = {f"size_orig_128_scaling_{s}_weight_decay_{d}_n_epochs_40.pt" for s, ds in decays.items() for d in ds}
+    entries = [entry for entry in external() if entry.chapter == "regularity"]
+    assert {entry.file for entry in entries} == wanted
+    assert {entry.record for entry in entries} == {RECORD}
+
+
+def test_a_file_of_plain_torch_is_fetched_and_becomes_the_network(there: Zenodo, tmp_path: Path) -> None:
+    """A state dict of the published names and shapes, saved by torch, served, fetched, and loaded to the last bit."""
+    state = published.regularity(1)
+    torch.save(state, tmp_path / FILE)
+    there.files[FILE] = (tmp_path / FILE).read_bytes()
+    done = fetch()
+    assert done.returncode == 0, done.stderr
+    net = regularity.experiment.published("regularity-s1-decay-0")
+    torch.testing.assert_close(dict(net.state_dict()), state, rtol=0, atol=0)
 
 
 def test_the_growing_file_is_shown(there: Zenodo, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

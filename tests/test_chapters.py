@@ -1,13 +1,11 @@
-"""Chapters: what they depend on, how they run, and that nothing unfinished passes the gate."""
+"""Chapters: what they depend on, how they run, and that nothing unfinished enters the book."""
 
-import hashlib
 import json
 import re
-import shutil
 import tempfile
 
 import pytest
-from tiny_notebook import WRITE, cell, install, reseal, tiny
+from tiny_notebook import STAMP, WRITE, cell, install, tiny
 
 from noisebook import _kernel, _notebook, _paths, _registry, chapters
 
@@ -24,7 +22,7 @@ def done(tmp_path_factory):
     """The folder of one whole run of the tiny chapter, with a preset and an override."""
     root = tmp_path_factory.mktemp("done")
     with pytest.MonkeyPatch.context() as patch:
-        install(patch, root)
+        install(patch, root, tiny(WRITE, STAMP))
         ran = chapters.run("tiny", preset="smoke", overrides=["seed=3"], out=root / "out")
     assert ran.notebook == root / "out" / "tiny.ipynb"
     assert ran.seconds > 0
@@ -120,13 +118,12 @@ def test_a_chapter_depends_on_the_weights_of_every_paper_that_it_imports():
     assert {"gap-2d.safetensors", "xray-ae.safetensors", "linearized-i0.safetensors"} <= files
 
 
-def test_a_whole_run_passes_the_gate(done):
-    """A run leaves the notebook, its results, a log of its cost and a mark, and the gate lets it through."""
-    chapters.gate(done / "tiny.ipynb")
+def test_a_whole_run_has_a_manifest(done):
+    """A run leaves the notebook, its results, a log of its cost and a manifest."""
+    mark = _notebook.manifest(done, "tiny")
     assert json.loads((done / "tiny" / "claims.json").read_text()) == {"seed": 3, "rate": 0.25}
-    mark = json.loads((done / "tiny" / "run.json").read_text())
     assert mark["parameters"] == {"rate": 0.25, "seed": 3}
-    assert mark["sealed"] == {"claims.json": hashlib.sha256((done / "tiny" / "claims.json").read_bytes()).hexdigest()}
+    assert mark["provenance"]["data"] == "tiny data"
     assert (done / "tiny" / "run.log").read_text().startswith("seconds: ")
     assert not list(done.glob("*partial*"))
 
@@ -207,7 +204,7 @@ def test_without_a_runner_nothing_is_touched(book, monkeypatch):
     monkeypatch.setattr(_kernel, "find_spec", lambda name: None if name == "papermill" else object())
     with pytest.raises(ValueError, match=r"got no papermill\. Install: .* -m pip install ipykernel nbclient papermill"):
         chapters.run("tiny", out=book / "out")
-    chapters.gate(book / "out" / "tiny.ipynb")
+    assert (book / "out" / "tiny" / "run.json").is_file()
 
 
 def test_sockets_of_killed_runs_are_removed_and_no_others(tmp_path, monkeypatch):
@@ -228,7 +225,7 @@ def _copy(done, folder, change):
     content = json.loads((done / "tiny.ipynb").read_text())
     change(content)
     (folder / "tiny").mkdir()
-    for name in ("run.json", "run.log", "claims.json"):
+    for name in ("run.json", "run.log", "claims.json", "results.json"):
         (folder / "tiny" / name).write_bytes((done / "tiny" / name).read_bytes())
     (folder / "tiny.ipynb").write_text(json.dumps(content))
     return folder / "tiny.ipynb"
@@ -239,62 +236,31 @@ def _error(content):
     content["cells"][-1]["outputs"] = [output]
 
 
-GATED = {
-    "unexecuted": (lambda c: c["cells"][-1].update(execution_count=None), "cell 4 was not executed"),
-    "error": (_error, r"cell 4 failed \(KeyError: x y\). Remove .* run: make book"),
+UNFIT = {
+    "unexecuted": (lambda c: c["cells"][-1].update(execution_count=None), "cell 5 was not executed"),
+    "error": (_error, r"cell 5 failed \(KeyError: x y\). Remove .* run: make book"),
     "exception": (lambda c: c["metadata"]["papermill"].update(exception=True), "papermill recorded an exception"),
     "changed": (
         lambda c: c["cells"][-1].update(source="print(1)"),
         r"tiny.ipynb: expected what its run left, got another",
     ),
-    "output": (lambda c: c["cells"][-1].update(outputs=[]), r"tiny.ipynb: expected what its run left, got another"),
 }
 
 
-@pytest.mark.parametrize(("change", "message"), GATED.values(), ids=GATED)
-def test_the_gate_refuses_what_is_not_whole(done, tmp_path, change, message):
-    """An unexecuted, failed or later changed notebook is refused, whatever mark lies beside it."""
+@pytest.mark.parametrize(("change", "message"), UNFIT.values(), ids=UNFIT)
+def test_what_is_not_whole_is_refused(done, tmp_path, change, message):
+    """An unexecuted, failed or later changed notebook is refused, whatever manifest lies beside it."""
+    _copy(done, tmp_path, change)
     with pytest.raises(ValueError, match=message):
-        chapters.gate(_copy(done, tmp_path, change))
+        _notebook.manifest(tmp_path, "tiny")
 
 
-def test_the_gate_asks_for_the_mark(done, tmp_path):
-    """A notebook that looks whole but was not marked by a run is refused, with the command that makes one."""
-    notebook = _copy(done, tmp_path, lambda content: None)
+def test_a_notebook_without_a_manifest_is_refused(done, tmp_path):
+    """A notebook that looks whole but was not run by us is refused, with the command that makes one."""
+    _copy(done, tmp_path, lambda content: None)
     (tmp_path / "tiny" / "run.json").unlink()
-    with pytest.raises(
-        ValueError, match=r"run.json: expected the mark of a whole run, got none.*Remove .*tiny and run: make"
-    ):
-        chapters.gate(notebook)
-
-
-@pytest.mark.parametrize("name", ["claims.json", "results.json"])
-@pytest.mark.parametrize("content", [None, "{}"], ids=["removed", "edited"])
-def test_the_gate_asks_for_what_was_measured(done, tmp_path, name, content):
-    """Claims and results that were edited, removed or put there after the run are refused by their name."""
-    notebook = tmp_path / "tiny.ipynb"
-    notebook.write_bytes((done / "tiny.ipynb").read_bytes())
-    shutil.copytree(done / "tiny", notebook.with_suffix(""))
-    (tmp_path / "tiny" / "results.json").write_text('{"values": {}}')
-    reseal(tmp_path / "tiny")
-    chapters.gate(notebook)
-    (tmp_path / "tiny" / name).unlink()
-    if content:
-        (tmp_path / "tiny" / name).write_text(content)
-    with pytest.raises(
-        ValueError, match=rf"tiny/{name}: expected what its run left, got {'another' if content else 'no'}"
-    ):
-        chapters.gate(notebook)
-
-
-def test_the_gate_refuses_what_a_run_did_not_write(done, tmp_path):
-    """Results that were put beside a run that wrote none are refused."""
-    notebook = tmp_path / "tiny.ipynb"
-    notebook.write_bytes((done / "tiny.ipynb").read_bytes())
-    shutil.copytree(done / "tiny", notebook.with_suffix(""))
-    (tmp_path / "tiny" / "results.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"results.json: expected what its run left, got another content"):
-        chapters.gate(notebook)
+    with pytest.raises(ValueError, match=r"run.json: expected the manifest of a whole run, got no.*Remove .*tiny and"):
+        _notebook.manifest(tmp_path, "tiny")
 
 
 def test_a_fingerprint_is_of_the_source_alone():
@@ -327,13 +293,6 @@ def test_a_notebook_that_no_run_made_is_left_alone(book, out):
     assert not (book / out / "tiny").exists()
 
 
-def test_papers_are_known_without_importing_them():
-    """The names that a paper defines are read from its source; private files are no papers."""
-    assert "linearized" in chapters.papers()
-    assert not any(name.startswith("_") for name in chapters.papers())
-    assert "nn" in chapters.defines("linearized") or "FBPConvNet" in chapters.defines("linearized")
-
-
 def test_the_linearized_chapter_follows_its_library():
     """The Jacobian, the figures and the paper count for the chapter; the command and the runner do not."""
     files = {str(file.relative_to(_paths.PACKAGE)) for file in chapters.modules("linearized")}
@@ -341,3 +300,11 @@ def test_the_linearized_chapter_follows_its_library():
     assert any(name.startswith("papers/linearized") for name in files)
     assert not files & {"cli.py", "chapters.py", "_notebook.py"}
     assert "linearized-book.yaml" in {file.name for file in chapters.dependencies("linearized")}
+
+
+def test_the_home_of_nobody_is_named():
+    """The home of an unknown user, as a parameter or as the output folder, is a ValueError that names which."""
+    with pytest.raises(ValueError, match="data_root: expected a folder or file, got ~nobody-at-all/data"):
+        chapters.values("linearized", "smoke", ["data_root=~nobody-at-all/data"])
+    with pytest.raises(ValueError, match="--out: expected a folder or file, got ~nobody-at-all"):
+        chapters.run("linearized", out="~nobody-at-all")

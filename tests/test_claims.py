@@ -92,7 +92,7 @@ def test_a_stored_verdict_that_disagrees_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_claims_file_is_refused(tmp_path: Path) -> None:
     """Missing files, text, other JSON and records with missing or unknown fields are errors that name the file."""
     path = tmp_path / "claims.json"
-    with pytest.raises(ValueError, match=r"claims\.json: expected a claims file, got FileNotFoundError"):
+    with pytest.raises(ValueError, match=r"claims\.json: expected a claims file, got no such file"):
         claims.read(path)
     claims.write([claim(1.0)], path)
     record = json.loads(path.read_text())["claims"][0]
@@ -200,3 +200,77 @@ def test_what_failed_is_listed_with_what_was_needed() -> None:
     assert told[1:4:2] == ["", ""]
     assert told[2].startswith("Undecided, since the mean's 95 % interval")
     assert told[4] == "- **T4**: four is small: 0.967 ± 0.088 (n = 3) where ≤ 1 was needed"
+
+
+RECORDS = """
+source: A. Author 2020
+claims:
+  - id: T1
+    statement: nets of {width} channels gain, most in {most[place]}
+    value: gain
+    with: {over: 2.0}
+    axes: [seed, patient]
+    study: edges
+    data: simulated
+    networks: [small, "{other}"]
+    low: 0
+    unit: dB
+  - {id: T2, kind: check, statement: it adds up, value: total, high: 10, source: ours}
+  - {id: T3, statement: faces are drawn, needs: a million faces}
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A claims.yaml and the module that it names functions of."""
+    import types
+
+    module = types.ModuleType("tiny_measures")
+    code = (
+        "import math\n"
+        "def gain(found, over):\n    return found['edges'] - over\n"
+        "def total(found):\n    return float(found['edges'].sum())\n"
+    )
+    exec(code, module.__dict__)
+    file = tmp_path / "claims.yaml"
+    file.write_text(RECORDS)
+    return file, module
+
+
+def measured(file: Path, module: object) -> list[Claim]:
+    """The claims of the tiny paper."""
+    found = {"edges": np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), "most": {"place": "bone"}, "other": "wide"}
+    return claims.measure(file, module, found, lambda study: {"width": 8}, lambda *ids: " and ".join(ids))
+
+
+def test_claims_are_measured_from_their_records(tiny) -> None:
+    """The function that a record names measures it; named axes stay; study and run fill what stands in braces."""
+    first, second, third = measured(*tiny)
+    assert first.statement == "nets of 8 channels gain, most in bone"
+    assert first.axes == {"seed": 2, "patient": 3}
+    np.testing.assert_array_equal(first.values, [[-1, 0, 1], [2, 3, 4]])
+    assert first.data == "simulated, precomputed study edges, one value a seed and patient"
+    assert (first.schedule, first.source, first.low, first.high) == ("small and wide", "A. Author 2020", 0.0, math.inf)
+    assert (second.kind, second.ours, second.verdict, second.source) == ("check", (21.0,), "fails", "ours")
+    assert third.verdict == "not tested (needs a million faces)"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ("value: gain", "value: gian", "claim T1: value: expected one of gain, total, got 'gian'"),
+        ("value: gain", "value: math", "claim T1: value: expected one of gain, total, got 'math'"),
+        ("low: 0", "bound: 0", "claim T1: field: expected one of .*, got 'bound'"),
+        ("low: 0", "low: none", "claim T1: low: expected float, got 'none'"),
+        ("[seed, patient]", "[seed]", r"claim T1: expected values with the axes \['seed'\], got shape \(2, 3\)"),
+        ("kind: check", "kind: chek", "claim T2: kind: expected one of check, claim, got 'chek'"),
+        ("needs: a million faces", "unit: dB", "claim T3: expected a statement, and a value or what it needs"),
+        ("source: A. Author 2020", "", "expected YAML with source and claims"),
+    ],
+)
+def test_a_wrong_record_is_refused_by_name(tiny, old: str, new: str, text: str) -> None:
+    """Unknown fields, functions and kinds, mistyped values and axes that do not fit end in one line."""
+    file, module = tiny
+    file.write_text(RECORDS.replace(old, new))
+    with pytest.raises(ValueError, match=text):
+        measured(file, module)

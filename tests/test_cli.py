@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import typer
 from tiny_notebook import WRITE, install, tiny
 from typer.testing import CliRunner
 
-from noisebook import _paths, chapters, cli, embedded
+from noisebook import _paths, cli, embedded, papers
 
 SMOKE = ("data", "make", "--recipe", "smoke")
 HEAVY = ("torch", "numpy", "papermill", "nbformat", "yaml", "matplotlib", "pydicom")
@@ -135,7 +136,7 @@ def test_run_tells_the_cost_and_the_place(book):
     assert shown.startswith("tiny: ")
     assert " GB\n" in shown
     assert json.loads((book / "results" / "tiny" / "claims.json").read_text()) == {"seed": 4, "rate": 0.25}
-    chapters.gate(book / "results" / "tiny.ipynb")
+    assert (book / "results" / "tiny" / "run.json").is_file()
 
 
 def test_an_out_that_cannot_be_is_told_as_such(book):
@@ -186,13 +187,15 @@ def test_outside_a_clone_the_commands_of_a_clone_say_so(book, monkeypatch, comma
 
 
 def test_train_hands_on_to_the_paper(book, monkeypatch):
-    """The paper's ``train_embedded`` gets the folder, the names and the device."""
+    """The paper's networks get the folder, the names and the device; a paper without networks says so."""
     seen = []
-    paper = type("Paper", (), {"train_embedded": staticmethod(lambda *a, **k: seen.append((a, k)))})
+    networks = SimpleNamespace(train_shipped=lambda *a: seen.append(a))
     monkeypatch.setattr(_paths, "clone", lambda: book)
-    monkeypatch.setattr(cli, "_paper", lambda chapter, attribute: paper)
+    monkeypatch.setattr(papers, "find", lambda chapter: SimpleNamespace(networks=networks))
     call("train", "tiny", "--name", "a", "--device", "cpu")
-    assert seen == [((book / "build" / "training" / "tiny",), {"names": ["a"], "device": "cpu"})]
+    assert seen == [(book / "build" / "training" / "tiny", ["a"], "cpu")]
+    monkeypatch.setattr(papers, "find", lambda chapter: SimpleNamespace(networks=None))
+    assert call("train", "tiny").strip() == "tiny has no networks of its own"
 
 
 def test_studies_runs_those_named(book, monkeypatch):
@@ -201,7 +204,8 @@ def test_studies_runs_those_named(book, monkeypatch):
 
     several = tuple(studies.Study("tiny", name, lambda folder, device: {}, {}) for name in ("first", "second"))
     monkeypatch.setattr(_paths, "clone", lambda: book)
-    monkeypatch.setattr(cli, "_paper", lambda chapter, attribute: type("Paper", (), {"STUDIES": several}))
+    paper = papers.Paper("tiny", None, ModuleType("measures"), several)
+    monkeypatch.setattr(papers, "find", lambda chapter: paper)
     monkeypatch.setattr(studies, "stale", lambda study: "missing")
     monkeypatch.setattr(studies, "make", lambda study, folder, device: f"made {study.name}")
     assert call("studies", "tiny", "--name", "second").strip() == "made second"

@@ -21,7 +21,7 @@ def test_channels_last_changes_nothing_about_the_norm(offset: float) -> None:
     torch.manual_seed(0)
     x = (torch.randn(2, 3, 9, 7, dtype=torch.float64) + offset).to(memory_format=torch.channels_last).requires_grad_()
     grad = torch.randn_like(x)
-    found, expected = cyclegan.InstanceNorm()(x), F.instance_norm(x)
+    found, expected = cyclegan.model.InstanceNorm()(x), F.instance_norm(x)
     assert "ChannelsLast" in type(found.grad_fn).__name__
     torch.testing.assert_close(found, expected)
     (ours,), (theirs,) = (torch.autograd.grad(y, x, grad) for y in (found, expected))
@@ -30,17 +30,17 @@ def test_channels_last_changes_nothing_about_the_norm(offset: float) -> None:
 
 def test_networks_are_trained_channels_last() -> None:
     """Every kernel with more than one channel on either side; values are those of the seed."""
-    trainee = cyclegan.Training(TINY)
+    trainee = cyclegan.experiment.Training(TINY)
     for net in (trainee.g_q2f, trainee.d_f):
         kernels = [p for p in net.parameters() if p.ndim == 4 and min(p.shape[:2]) > 1]
         assert kernels
         assert all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)
 
 
-def judged(trainee: cyclegan.Training, images: Tensor) -> Tensor:
+def judged(trainee: cyclegan.experiment.Training, images: Tensor) -> Tensor:
     """What discriminator F answers about images in HU."""
     with torch.no_grad():
-        return trainee._judge(trainee.d_f, cyclegan.normalise(images, trainee.config.scale_hu))
+        return trainee._judge(trainee.d_f, cyclegan.model.normalise(images, trainee.config.scale_hu))
 
 
 def test_windowed_discriminators_see_soft_tissue_only() -> None:
@@ -48,10 +48,10 @@ def test_windowed_discriminators_see_soft_tissue_only() -> None:
     image = pair(1)[0]
     beyond = torch.where(image < -160, image - 300, torch.where(image > 240, image + 500, image))
     for scale in (100.0, 4000.0):
-        trainee = cyclegan.Training(replace(WINDOWED, scale_hu=scale))
+        trainee = cyclegan.experiment.Training(replace(WINDOWED, scale_hu=scale))
         torch.testing.assert_close(judged(trainee, beyond), judged(trainee, image))
         assert not torch.allclose(judged(trainee, image + 5), judged(trainee, image))
-    small, large = (judged(cyclegan.Training(replace(WINDOWED, scale_hu=s)), image) for s in (100.0, 4000.0))
+    small, large = (judged(cyclegan.experiment.Training(replace(WINDOWED, scale_hu=s)), image) for s in (100.0, 4000.0))
     torch.testing.assert_close(small, large, rtol=1e-4, atol=1e-5)
 
 
@@ -60,7 +60,7 @@ def test_instance_normalisation_hides_the_strength_of_noise() -> None:
     torch.manual_seed(0)
     noise, layers = torch.randn(1, 1, 128, 128), {}
     for norm in (True, False):
-        body = cyclegan.Discriminator(4, norm).discriminator
+        body = cyclegan.model.Discriminator(4, norm).discriminator
         layers[norm] = [body(strength * noise) for strength in (100.0, 200.0)]
     torch.testing.assert_close(layers[True][1], layers[True][0], rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(layers[False][1], 2 * layers[False][0])
@@ -69,8 +69,8 @@ def test_instance_normalisation_hides_the_strength_of_noise() -> None:
 def test_weights_without_norm_keep_the_variance() -> None:
     """He's law, and a tenth of it in the last layer; the keys are the authors'."""
     torch.manual_seed(0)
-    net = cyclegan.Discriminator(32, norm=False)
-    assert set(net.state_dict()) == set(cyclegan.Discriminator(32).state_dict())
+    net = cyclegan.model.Discriminator(32, norm=False)
+    assert set(net.state_dict()) == set(cyclegan.model.Discriminator(32).state_dict())
     convolutions = [layer for layer in net.discriminator if isinstance(layer, nn.Conv2d)]
     for layer in convolutions:
         law = (2 / (1 + 0.2**2) / layer.weight[0].numel()) ** 0.5
@@ -83,7 +83,7 @@ def test_the_losses_do_not_depend_on_the_scale() -> None:
     found = {}
     for scale in (100.0, 4000.0):
         config = replace(TINY, critics="windowed", scale_hu=scale, last=0.0)
-        trainee = cyclegan.Training(config)
+        trainee = cyclegan.experiment.Training(config)
         for net in (trainee.g_q2f, trainee.g_f2q):
             nn.init.constant_(net.last_layer[1].bias, 8 / scale)  # every output is 8 HU higher
         found[scale] = trainee.step(Plain(), pair())
@@ -96,25 +96,24 @@ def test_the_losses_do_not_depend_on_the_scale() -> None:
 def test_discriminators_look_more_often() -> None:
     """Three looks: three steps of the discriminators on crops of their own, one of the generators."""
     config = replace(TINY, looks=3, crops=3)
-    trainee, seen = cyclegan.Training(config), []
+    trainee, seen = cyclegan.experiment.Training(config), []
     quarter, full = pair(6)
     trainee.d_f.register_forward_hook(lambda _, given, __: seen.append(given[0].detach().clone()))
     trainee.step(Plain(), (quarter, full))
     real = [images[:2] for images in seen if len(images) == 4]
     assert len(real) == 3
-    torch.testing.assert_close(torch.cat(real), cyclegan.normalise(full))
+    torch.testing.assert_close(torch.cat(real), cyclegan.model.normalise(full))
     steps = [{int(s["step"]) for s in o.state.values()} for o in (trainee.generators, trainee.critics)]
     assert steps == [{1}, {3}]
     assert len(trainee.past_full.images) == 2
-    data = cyclegan.Domains(quarter[:, 0], full[:, 0], False)
-    drawn = list(cyclegan.batches(data, config, torch.Generator().manual_seed(0)))
+    drawn = list(cyclegan.experiment.crops(quarter[:, 0], full[:, 0], config, torch.Generator().manual_seed(0)))
     assert (len(drawn), drawn[0][0].shape) == (9, (6, 1, 128, 128))
 
 
 def test_looks_need_a_past() -> None:
     """Without a buffer there is nothing made to be looked at again; a look is at least one; kinds have names."""
     with pytest.raises(ValueError, match="buffer: expected at least 1 image, as the discriminators look"):
-        replace(TINY, looks=2, buffer=0)
+        cyclegan.experiment.Training(replace(TINY, looks=2, buffer=0))
     with pytest.raises(ValueError, match="looks: expected a number above zero"):
         replace(TINY, looks=0)
     with pytest.raises(ValueError, match="critics: expected one of authors, windowed"):

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_cyclegan_training import PAIRED, TINY, scans
+from test_cyclegan_training import NETWORKS, PAIRED, TINY, scans, split
 from torch import nn
 
 from noisebook import datasets, dicom, embedded, weights
 from noisebook.papers import cyclegan
 
 
-def random_net() -> cyclegan.Generator:
+def random_net() -> cyclegan.model.Generator:
     """A generator that does something."""
     torch.manual_seed(0)
-    return cyclegan.Generator(2, 1, scale_hu=400.0).eval()
+    return cyclegan.model.Generator(2, 1, scale_hu=400.0).eval()
 
 
 def test_whole_slices_are_what_the_network_makes_of_them() -> None:
@@ -26,12 +26,12 @@ def test_whole_slices_are_what_the_network_makes_of_them() -> None:
     net, hu = random_net(), scans(2).quarter
     with torch.no_grad():
         expected = 400 * net(torch.from_numpy(hu)[:, None].clamp(min=-1000) / 400)[:, 0]
-    np.testing.assert_allclose(cyclegan.denoise(net, hu), expected.numpy(), rtol=1e-4, atol=1e-2)
+    np.testing.assert_allclose(cyclegan.model.denoise(net, hu), expected.numpy(), rtol=1e-4, atol=1e-2)
 
 
 def test_tiles_change_what_instance_normalisation_sees() -> None:
     """Tiles as large as the slice change nothing; smaller ones do, even with all that convolutions reach."""
-    found = cyclegan.tiling(random_net(), scans(1).quarter, (128, 64, 32))
+    found = cyclegan.measures.tiling(random_net(), scans(1).quarter, (128, 64, 32))
     assert found["tile"].tolist() == [128, 64, 32]
     assert found["rms_hu"][0] == found["max_hu"][0] == 0
     assert (found["rms_hu"][1:] > 1).all()
@@ -43,34 +43,48 @@ def test_without_normalisation_tiles_change_nothing() -> None:
     net = random_net()
     for layer in [m for m in net.modules() if isinstance(m, nn.Sequential)]:
         for k, child in enumerate(layer):
-            if isinstance(child, cyclegan.InstanceNorm):
+            if isinstance(child, cyclegan.model.InstanceNorm):
                 layer[k] = nn.Identity()
-    assert cyclegan.tiling(net, scans(1).quarter, (64, 32))["max_hu"].max() < 0.01
+    assert cyclegan.measures.tiling(net, scans(1).quarter, (64, 32))["max_hu"].max() < 0.01
 
 
 def test_bad_slices_are_refused_before_the_network() -> None:
     """Doors to the network check HU."""
     with pytest.raises(ValueError, match="hu: expected float32, got float64"):
-        cyclegan.denoise(random_net(), scans(1).quarter.astype(np.float64))
+        cyclegan.model.denoise(random_net(), scans(1).quarter.astype(np.float64))
     with pytest.raises(ValueError, match="tile: expected a number above zero"):
-        cyclegan.tiling(random_net(), scans(1).quarter, (0,))
+        cyclegan.measures.tiling(random_net(), scans(1).quarter, (0,))
 
 
 @pytest.mark.parametrize("config", [replace(TINY, scale_hu=400.0), PAIRED], ids=["cyclegan", "paired"])
-def test_registered_nets_load(config: cyclegan.Config, tmp_path: Path) -> None:
-    """What is registered comes back in half precision, with its scale, and its card says how it was trained."""
+def test_stored_networks_load(
+    config: cyclegan.experiment.Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is stored comes back in half precision, with its scale, and its card says how it was trained."""
     (tmp_path / "registry.yaml").write_text("embedded: []\nexternal: []\n")
-    data = cyclegan.domains(scans(), config.pairing)
-    found = cyclegan.train(replace(config, epochs=1), data, tmp_path / "w", {"validation": scans(1, 9)}, "cpu", False)
-    cyclegan.register("net", config, found, scans(1).quarter, data, tmp_path)
-    nets = cyclegan.load("net", data=tmp_path)
+    monkeypatch.setattr(cyclegan.experiment, "embedded_split", split)
+    net = cyclegan.experiment.build(config).eval()
+    NETWORKS.store("net", config, net, tmp_path)
+    nets = NETWORKS.load("net", data=tmp_path)
     assert (nets.f2q is None) == config.supervised
     assert nets.q2f.scale_hu == config.scale_hu
-    for name, value in found.nets.q2f.state_dict().items():
-        torch.testing.assert_close(nets.q2f.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(nets.state_dict()[name], value, rtol=1e-3, atol=1e-4)
+    seen = np.concatenate(cyclegan.data.domains(split().training, config.pairing))
+    value = weights.metadata("net", tmp_path).trained_on["value"]
+    assert (value.low, value.high, value.unit) == (seen.min(), seen.max(), "HU")
     card = weights.model_card("net", tmp_path)
-    assert "epoch 1 of 4, chosen on 5 patients" in card
+    assert "the best of 4 epochs on 5 validation patients" in card
     assert ("no patient at both doses" in card) != config.supervised
+
+
+@pytest.mark.parametrize("name", cyclegan.experiment.SHIPPED)
+def test_shipped_networks_are_those_of_their_files(name: str) -> None:
+    """Every tensor of the file is in the network, under its name, and nothing else; so are its width and scale."""
+    net, stored = NETWORKS.load(name), weights.load(name)
+    torch.testing.assert_close(dict(net.state_dict()), stored, rtol=0, atol=0)
+    assert net.q2f.scale_hu == 100
+    assert {key.split(".")[0] for key in stored} == ({"q2f", "f2q"} if name == "cyclegan-small" else {"q2f"})
 
 
 @pytest.fixture
@@ -87,34 +101,33 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("archive")
-def test_the_last_five_training_patients_validate() -> None:
+def test_the_last_five_training_patients_validate(monkeypatch: pytest.MonkeyPatch) -> None:
     """All slices of the others train, one slice of each of the five validates; truth stands in for the full dose."""
-    training, validation = cyclegan.embedded_scans()
+    with monkeypatch.context() as others:
+        others.setattr(cyclegan.data, "embedded_test", lambda: scans(2, 99))
+        given = cyclegan.data.embedded_split()
+    training, validation = given.training, given.scored["validation"]
     assert training.patients == ("SIM000", "SIM000", "SIM001", "SIM001")
     assert validation.patients == tuple(f"SIM{n:03d}" for n in range(2, 7))
     np.testing.assert_array_equal(training.quarter[:2], scans(2, 0).quarter.round())
-    test, truth = cyclegan.embedded_test(), cyclegan.embedded_test("noise free")
+    test, truth = cyclegan.data.embedded_test(), cyclegan.data.embedded_test("noise free")
     np.testing.assert_array_equal(test.quarter, truth.quarter)
     assert (truth.full == 50).all()
     assert test.patients == truth.patients
 
 
-def test_embedded_nets_are_trained_and_registered(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the net that is named, with its own configuration and data, and never on a validation patient."""
+@pytest.mark.usefixtures("archive")
+def test_embedded_networks_are_trained_on_their_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the one that is named, with its own configuration, pictures, and never on a validation patient."""
     kept = []
-    monkeypatch.setattr(cyclegan.nets, "embedded_test", lambda: scans(2, 99))
-    monkeypatch.setattr(cyclegan.nets, "register", lambda *given: kept.append(given))
+    monkeypatch.setattr(cyclegan.data, "embedded_test", lambda: scans(2, 99))
+    monkeypatch.setattr(cyclegan.experiment.networks.Networks, "store", lambda *given: kept.append(given[1:]))
     config = replace(TINY, pairing="patients", epochs=1)
-    monkeypatch.setitem(cyclegan.EMBEDDED, "cyclegan-small", config)
-    cyclegan.train_embedded(archive / "work", ["cyclegan-small"], "cpu")
-    ((name, used, found, examples, seen),) = kept
-    assert seen.quarter.shape[1:] == (128, 128)
-    assert (name, used, examples.shape) == ("cyclegan-small", config, (5, 128, 128))
-    assert found.nets.f2q is not None
-    assert [path.name.rpartition("-")[0] for path in (archive / "work").iterdir()] == ["patients"]
-
-
-def test_unknown_nets_are_not_trained(tmp_path: Path) -> None:
-    """The name is checked before any data are made."""
-    with pytest.raises(ValueError, match="name: expected one of cyclegan-paired"):
-        cyclegan.train_embedded(tmp_path, ["cyclegan-big"])
+    monkeypatch.setitem(cyclegan.experiment.SHIPPED, "cyclegan-small", config)
+    NETWORKS.train_shipped(tmp_path / "work", ["cyclegan-small"], "cpu")
+    ((name, used, net),) = kept
+    assert (name, used) == ("cyclegan-small", config)
+    assert net.f2q is not None
+    (folder,) = (tmp_path / "work").iterdir()
+    assert folder.name.startswith("cyclegan-small-")
+    assert [picture.name for picture in (folder / "samples").iterdir()] == ["sample-0001.png"]

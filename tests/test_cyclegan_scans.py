@@ -23,42 +23,45 @@ def slices(count: int = 4, seed: int = 0) -> np.ndarray:
     return hu.astype(np.float32)
 
 
-def scans(patients: tuple[str, ...] = ("a", "a", "b", "c"), seed: int = 0) -> cyclegan.Scans:
+def to_mu(hu: np.ndarray, unit: str = "1/mm") -> np.ndarray:
+    """Attenuation of HU, float32, with water at 0.0192/mm."""
+    return ((hu.astype(float) / 1000 + 1) * {"1/mm": 0.0192, "1/cm": 0.192}[unit]).astype(np.float32)
+
+
+def scans(patients: tuple[str, ...] = ("a", "a", "b", "c"), seed: int = 0) -> cyclegan.data.Scans:
     """One slice an entry of ``patients``; the full dose is the quarter dose plus its slice's number."""
     quarter = slices(len(patients), seed)
     steps = np.arange(len(patients), dtype=np.float32)[:, None, None]
-    return cyclegan.Scans(quarter, quarter + steps, patients)
+    return cyclegan.data.Scans(quarter, quarter + steps, patients)
 
 
 def test_water_is_zero_hu() -> None:
-    """Water is a mu of 0.0192 1/mm = 0.192 1/cm, air one of 0, and the way back is the inverse."""
+    """Water is a mu of 0.0192 1/mm = 0.192 1/cm, air one of 0."""
     mu = np.array([[0.0, 0.0192, 0.0384]])
-    np.testing.assert_allclose(cyclegan.from_mu(mu), [[-1000, 0, 1000]], atol=1e-3)
-    np.testing.assert_allclose(cyclegan.from_mu(mu * 10, "1/cm"), [[-1000, 0, 1000]], atol=1e-3)
+    np.testing.assert_allclose(cyclegan.data.from_mu(mu), [[-1000, 0, 1000]], atol=1e-3)
+    np.testing.assert_allclose(cyclegan.data.from_mu(mu * 10, "1/cm"), [[-1000, 0, 1000]], atol=1e-3)
     for unit in ("1/mm", "1/cm"):
         hu = slices(1)
-        back = cyclegan.from_mu(cyclegan.to_mu(hu, unit), unit)
+        back = cyclegan.data.from_mu(to_mu(hu, unit), unit)
         assert back.dtype == np.float32
         np.testing.assert_allclose(back, hu, atol=1e-3)
 
 
 def test_units_that_are_mistaken_are_refused() -> None:
-    """HU as mu, mu as HU, 1/cm as 1/mm and the reverse, and unknown units are named with the remedy."""
+    """HU as mu, 1/cm as 1/mm and the reverse, and unknown units are named with the remedy."""
     hu = slices(1)
     with pytest.raises(ValueError, match=r"mu: expected linear attenuation in 1/mm.*looks like HU already"):
-        cyclegan.from_mu(hu)
-    with pytest.raises(ValueError, match=r"hu: expected HU.*looks like mu"):
-        cyclegan.to_mu(cyclegan.to_mu(hu))
+        cyclegan.data.from_mu(hu)
     with pytest.raises(ValueError, match=r"in 1/mm, got .* in dense pixels. This looks like 1/cm"):
-        cyclegan.from_mu(cyclegan.to_mu(hu, "1/cm"))
+        cyclegan.data.from_mu(to_mu(hu, "1/cm"))
     with pytest.raises(ValueError, match=r"in 1/cm, got .* in dense pixels. This looks like 1/mm"):
-        cyclegan.from_mu(cyclegan.to_mu(hu), "1/cm")
+        cyclegan.data.from_mu(to_mu(hu), "1/cm")
     with pytest.raises(ValueError, match="unit: expected one of 1/cm, 1/mm"):
-        cyclegan.from_mu(cyclegan.to_mu(hu), "1/m")
+        cyclegan.data.from_mu(to_mu(hu), "1/m")
 
 
 BAD = {
-    "mu": (lambda hu: cyclegan.to_mu(hu), "expected HU, got .* This looks like mu"),
+    "mu": (lambda hu: to_mu(hu), "expected HU, got .* This looks like mu"),
     "small": (lambda hu: hu[:, :127, :127], "expected square slices from 128 x 128 pixels on, got 127 x 127"),
     "oblong": (lambda hu: np.concatenate([hu, hu], 1), "expected square slices .* got 256 x 128"),
     "double": (lambda hu: hu.astype(np.float64), "expected float32, got float64"),
@@ -71,56 +74,50 @@ BAD = {
 
 @pytest.mark.parametrize("fault", BAD)
 def test_slices_that_the_networks_cannot_take_are_refused(fault: str) -> None:
-    """Each fault is named at each door: arrays of HU, scans of both doses, and domains."""
+    """Each fault is named at each door: arrays of HU, and scans of both doses."""
     change, message = BAD[fault]
     wrong, right = change(slices()), slices()
     with pytest.raises(ValueError, match=f"image: .*{message}"):
-        cyclegan.check_hu("image", wrong)
+        cyclegan.data.check_hu("image", wrong)
     with pytest.raises(ValueError, match=f"full: .*{message}"):
-        cyclegan.Scans(right, wrong)
+        cyclegan.data.Scans(right, wrong)
     with pytest.raises(ValueError, match=f"quarter: .*{message}"):
-        cyclegan.Domains(torch.from_numpy(wrong), torch.from_numpy(right), False)
+        cyclegan.data.Scans(wrong, right)
 
 
 def test_doses_of_other_shapes_are_refused() -> None:
     """Registered doses have as many slices, and patients one a slice."""
     with pytest.raises(ValueError, match="full: expected shape"):
-        cyclegan.Scans(slices(4), slices(3))
+        cyclegan.data.Scans(slices(4), slices(3))
     with pytest.raises(ValueError, match="patients: expected 4, one a slice, or none, got 1"):
-        cyclegan.Scans(slices(4), slices(4), ("a",))
-    with pytest.raises(ValueError, match="full: expected shape"):
-        cyclegan.Domains(torch.from_numpy(slices(4)), torch.from_numpy(slices(3)), True)
+        cyclegan.data.Scans(slices(4), slices(4), ("a",))
 
 
 def test_patients_are_divided_between_the_doses() -> None:
     """No patient is in both domains; registered pairs of every second patient are those of the quarter dose."""
     data = scans(("a", "b", "a", "c", "d"))
-    found = cyclegan.domains(data, "patients")
-    torch.testing.assert_close(found.quarter, torch.from_numpy(data.quarter[[0, 2, 3]]), rtol=0, atol=0)
-    torch.testing.assert_close(found.full, torch.from_numpy(data.full[[1, 4]]), rtol=0, atol=0)
-    paired = cyclegan.domains(data, "registered", every=2)
-    torch.testing.assert_close(paired.quarter, found.quarter, rtol=0, atol=0)
-    torch.testing.assert_close(paired.full, torch.from_numpy(data.full[[0, 2, 3]]), rtol=0, atol=0)
-    assert paired.registered
-    assert not found.registered
+    quarter, full = cyclegan.data.domains(data, "patients")
+    torch.testing.assert_close(quarter, torch.from_numpy(data.quarter[[0, 2, 3]]), rtol=0, atol=0)
+    torch.testing.assert_close(full, torch.from_numpy(data.full[[1, 4]]), rtol=0, atol=0)
+    first, second = cyclegan.data.domains(data, "registered", every=2)
+    torch.testing.assert_close(first, quarter, rtol=0, atol=0)
+    torch.testing.assert_close(second, torch.from_numpy(data.full[[0, 2, 3]]), rtol=0, atol=0)
 
 
 def test_all_slices_are_in_both_domains_if_shuffled() -> None:
-    """Shuffled and registered domains hold everything, and only one of them may be paired."""
-    data = scans()
-    for pairing, registered in (("shuffled", False), ("registered", True)):
-        found = cyclegan.domains(data, pairing)
-        assert (len(found.quarter), len(found.full), found.registered) == (4, 4, registered)
+    """Shuffled and registered domains hold everything."""
+    for pairing in ("shuffled", "registered"):
+        assert [len(dose) for dose in cyclegan.data.domains(scans(), pairing)] == [4, 4]
 
 
 def test_pairings_that_cannot_be_are_refused() -> None:
     """Unknown pairings, and patients that are unknown or alone."""
     with pytest.raises(ValueError, match="pairing: expected one of patients, registered, shuffled"):
-        cyclegan.domains(scans(), "random")
+        cyclegan.data.domains(scans(), "random")
     with pytest.raises(ValueError, match="patients: expected at least two, known by their ids, got 1"):
-        cyclegan.domains(scans(("a", "a")), "patients")
+        cyclegan.data.domains(scans(("a", "a")), "patients")
     with pytest.raises(ValueError, match="patients: expected at least two, known by their ids, got 0"):
-        cyclegan.domains(cyclegan.Scans(slices(), slices()), "registered", every=2)
+        cyclegan.data.domains(cyclegan.data.Scans(slices(), slices()), "registered", every=2)
 
 
 @pytest.mark.parametrize("window_hu", [(-1024, 3071), (-1000, 1000), (-160, 240)])
@@ -133,18 +130,18 @@ def test_scaled_grey_values_are_no_attenuation(window_hu: tuple[float, float], u
     grey = (hu - low) / (high - low)
     grey = grey.clip(0, 1) if unit == "1/mm" else (grey - grey.min()) / np.ptp(grey)  # by all slices, or by this one
     with pytest.raises(ValueError, match=r"in dense pixels\. Was it scaled, to 0…1 for instance\? Water has 0\.0"):
-        cyclegan.from_mu(grey, unit)
+        cyclegan.data.from_mu(grey, unit)
 
 
 def test_training_and_test_are_kept_apart() -> None:
     """A shared patient, and a shared slice of patients unknown, are found; patients are not named."""
     data = scans(("secret", "b"))
-    cyclegan.check_apart(data, {"test": scans(("c",), seed=1), "validation": scans(("d",), seed=2)})
+    cyclegan.data.check_apart(data, {"test": scans(("c",), seed=1), "validation": scans(("d",), seed=2)})
     with pytest.raises(ValueError, match=r"test: expected patients that are not trained on, got 1 in both") as caught:
-        cyclegan.check_apart(data, {"test": scans(("secret",), seed=1)})
+        cyclegan.data.Split(data, {"test": scans(("secret",), seed=1)})
     assert "secret" not in str(caught.value)
     with pytest.raises(ValueError, match="test: expected slices that are not trained on, got 1 in both"):
-        cyclegan.check_apart(data, {"test": cyclegan.Scans(slices(1, seed=5), data.full[1:])})
+        cyclegan.data.check_apart(data, {"test": cyclegan.data.Scans(slices(1, seed=5), data.full[1:])})
 
 
 def written(root: Path, quarter: dict[str, np.ndarray], full: dict[str, np.ndarray]) -> Path:
@@ -161,8 +158,8 @@ def written(root: Path, quarter: dict[str, np.ndarray], full: dict[str, np.ndarr
 def test_files_of_mu_are_read_in_the_order_of_their_numbers(tmp_path: Path, unit: str) -> None:
     """2 comes before 10, both doses agree, and HU are those that were written."""
     hu = slices(3)
-    files = {str(k): cyclegan.to_mu(image, unit) for k, image in zip((2, 10, 1), hu, strict=True)}
-    found = cyclegan.read_mu(written(tmp_path, files, files), "train", unit=unit)
+    files = {str(k): to_mu(image, unit) for k, image in zip((2, 10, 1), hu, strict=True)}
+    found = cyclegan.data.read_mu(written(tmp_path, files, files), "train", unit=unit)
     np.testing.assert_allclose(found.quarter, hu[[2, 0, 1]], atol=1e-3)
     np.testing.assert_array_equal(found.quarter, found.full)
     assert found.patients == ()
@@ -170,7 +167,7 @@ def test_files_of_mu_are_read_in_the_order_of_their_numbers(tmp_path: Path, unit
 
 def test_wrong_files_of_mu_are_refused(tmp_path: Path) -> None:
     """One domain only, other numbers, names that are no numbers, and damaged or wrong arrays are named."""
-    mu = cyclegan.to_mu(slices(1)[0])
+    mu = to_mu(slices(1)[0])
     cases = {
         "quarter": (({}, {"1": mu}), "quarter_dose: expected N.npy files, got none. Both doses are needed"),
         "numbers": (({"1": mu}, {"1": mu, "2": mu}), "expected each N.npy at both doses, got 1 at one only, as 2"),
@@ -180,13 +177,13 @@ def test_wrong_files_of_mu_are_refused(tmp_path: Path) -> None:
     }
     for name, ((quarter, full), message) in cases.items():
         with pytest.raises(ValueError, match=message):
-            cyclegan.read_mu(written(tmp_path / name, quarter, full), "train")
+            cyclegan.data.read_mu(written(tmp_path / name, quarter, full), "train")
     with pytest.raises(ValueError, match="part: expected one of test, train"):
-        cyclegan.read_mu(tmp_path, "valid")
+        cyclegan.data.read_mu(tmp_path, "valid")
     broken = written(tmp_path / "broken", {"1": mu}, {"1": mu})
     (broken / "train" / "full_dose" / "1.npy").write_bytes(b"no array")
     with pytest.raises(ValueError, match=r"1.npy: expected an array of numbers, got ValueError"):
-        cyclegan.read_mu(broken, "train")
+        cyclegan.data.read_mu(broken, "train")
 
 
 def test_the_archive_is_read_by_patient(tmp_path: Path) -> None:
@@ -196,12 +193,12 @@ def test_the_archive_is_read_by_patient(tmp_path: Path) -> None:
             place = tmp_path / datasets.ARCHIVE / patient / "study" / f"1-{dose} Dose Images-1"
             hu = slices(2, seed=int(patient[1])).round() + offset
             dicom.write_series(place, hu, (3, 1, 1), [0, 3], patient=patient, description=f"{dose} Dose Images")
-    found = cyclegan.read_archive(tmp_path, ["P1", "P2"])
+    found = cyclegan.data.read_archive(tmp_path, ["P1", "P2"])
     assert found.patients == ("P1", "P1", "P2", "P2")
     np.testing.assert_allclose(found.quarter[:, :, 30:] - found.full[:, :, 30:], 20)
     np.testing.assert_allclose(found.full[2:, :, 30:], slices(2, seed=2).round()[:, :, 30:])
     with pytest.raises(ValueError, match="patients: expected at least one, got none"):
-        cyclegan.read_archive(tmp_path, [])
+        cyclegan.data.read_archive(tmp_path, [])
 
 
 def test_what_lies_below_air_counts_as_air(tmp_path: Path) -> None:
@@ -213,8 +210,11 @@ def test_what_lies_below_air_counts_as_air(tmp_path: Path) -> None:
         title = f"{dose} Dose Images"
         dicom.write_series(place, hu.round(), (3, 1, 1), [0], patient="P1", description=title)
         (tmp_path / "mu" / "test" / name).mkdir(parents=True)
-        np.save(tmp_path / "mu" / "test" / name / "0.npy", cyclegan.to_mu(hu[0]))
-    for found in (cyclegan.read_archive(tmp_path / "archive", ["P1"]), cyclegan.read_mu(tmp_path / "mu", "test")):
+        np.save(tmp_path / "mu" / "test" / name / "0.npy", to_mu(hu[0]))
+    for found in (
+        cyclegan.data.read_archive(tmp_path / "archive", ["P1"]),
+        cyclegan.data.read_mu(tmp_path / "mu", "test"),
+    ):
         for images in (found.quarter, found.full):
             assert images.dtype == np.float32
             assert images.min() == -1000
@@ -238,15 +238,15 @@ def test_mixed_image_sizes_are_refused_before_anything_is_trained(tmp_path: Path
             side = 192 if k in (3, 11) else 160
             stored = np.full((side, side), 1064 + k)
             outside.ct(place, stored, PixelSpacing=[0.7 + k / 100] * 2, **told)
-    assert cyclegan.read_archive(tmp_path, ["L000", "L001"]).quarter.shape == (2, 160, 160)
+    assert cyclegan.data.read_archive(tmp_path, ["L000", "L001"]).quarter.shape == (2, 160, 160)
     with pytest.raises(ValueError, match="expected images of one size, got 160 x 160, 192 x 192"):
-        cyclegan.measured_scans(str(tmp_path))
-    cyclegan.check_trainable("embedded", str(tmp_path))
+        cyclegan.data.measured_scans(str(tmp_path))
+    cyclegan.data.check_trainable("embedded", str(tmp_path))
     text = "nets=train: expected images of one size, got 160 x 160, 192 x 192"
     with pytest.raises(ValueError, match=text):
-        cyclegan.check_trainable("train", str(tmp_path))
+        cyclegan.data.check_trainable("train", str(tmp_path))
     with pytest.raises(ValueError, match="nets=train: expected at least 11 patients"):
-        cyclegan.check_trainable("train", str(tmp_path), "L00")
+        cyclegan.data.check_trainable("train", str(tmp_path), "L00")
     lines: list[str] = []
     survey.survey(tmp_path, lines.append)
     assert any("The chapter cyclegan cannot use it: " in line and "160 x 160, 192 x 192" in line for line in lines)
@@ -261,6 +261,6 @@ def test_mixed_image_sizes_are_refused_before_anything_is_trained(tmp_path: Path
 
 def test_files_of_mu_of_mixed_size_are_refused(tmp_path: Path) -> None:
     """Our error names both sizes."""
-    small, large = (cyclegan.to_mu(np.full((side, side), 40.0)) for side in (128, 160))
+    small, large = (to_mu(np.full((side, side), 40.0)) for side in (128, 160))
     with pytest.raises(ValueError, match="train: expected images of one size, got 128 x 128, 160 x 160"):
-        cyclegan.read_mu(written(tmp_path, {"1": small, "2": large}, {"1": small, "2": large}), "train")
+        cyclegan.data.read_mu(written(tmp_path, {"1": small, "2": large}, {"1": small, "2": large}), "train")

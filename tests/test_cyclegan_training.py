@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from torch.nn import functional as F
 from noisebook.papers import cyclegan
 from noisebook.training import fit
 
-TINY = cyclegan.Config(width=2, critic=2, blocks=1, buffer=3, batch=2, epochs=4, schedule="linear")
+NETWORKS = cyclegan.experiment.NETWORKS
+TINY = cyclegan.experiment.Config(width=2, critic=2, blocks=1, buffer=3, batch=2, epochs=4, schedule="linear")
 PAIRED = replace(TINY, pairing="registered")
 
 
@@ -29,13 +29,13 @@ class Plain:
         loss.backward()
 
 
-def scans(count: int = 4, seed: int = 0, side: int = 128) -> cyclegan.Scans:
+def scans(count: int = 4, seed: int = 0, side: int = 128) -> cyclegan.data.Scans:
     """Discs, one a patient, noisy at both doses."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:side, :side] / side - 0.5
     clean = np.stack([np.where(np.hypot(y, x - 0.02 * k) < 0.3, 60.0, -80.0) for k in range(count)])
     noisy = [(clean + random.normal(0, sd, clean.shape)).astype(np.float32) for sd in (40, 20)]
-    return cyclegan.Scans(noisy[0], noisy[1], tuple(f"P{seed}{k}" for k in range(count)))
+    return cyclegan.data.Scans(noisy[0], noisy[1], tuple(f"P{seed}{k}" for k in range(count)))
 
 
 def pair(count: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -44,9 +44,9 @@ def pair(count: int = 2, seed: int = 0) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(data.quarter)[:, None], torch.from_numpy(data.full)[:, None]
 
 
-def plain_step(t: cyclegan.Training, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+def plain_step(t: cyclegan.experiment.Training, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
     """The alternating step as the papers write it: all terms at once, no buffer, nothing saved."""
-    q, f = (cyclegan.normalise(images) for images in batch)
+    q, f = (cyclegan.model.normalise(images) for images in batch)
     for optimizer in (t.generators, t.critics):
         optimizer.zero_grad()
     fake_f, fake_q = t.g_q2f(q), t.g_f2q(f)
@@ -80,7 +80,7 @@ def values(t: Any) -> list[Tensor]:
 def test_the_step_is_the_plain_one() -> None:
     """Losses and weights of two steps are those of one backward over the whole sum, as the papers write it."""
     config = replace(TINY, buffer=0)
-    ours, plain = cyclegan.Training(config), cyclegan.Training(config)
+    ours, plain = cyclegan.experiment.Training(config), cyclegan.experiment.Training(config)
     for seed in (0, 1):
         found, expected = ours.step(Plain(), pair(seed=seed)), plain_step(plain, pair(seed=seed))
         assert found.keys() == expected.keys()
@@ -94,15 +94,19 @@ def test_the_step_is_the_plain_one() -> None:
 def test_the_adversarial_loss_is_least_squares() -> None:
     """A map of halves is 1/4 away from both answers: the equilibrium."""
     half = torch.full((2, 1, 3, 3), 0.5)
-    assert float(cyclegan.adversarial(half, True)) == float(cyclegan.adversarial(half, False)) == 0.25
-    assert float(cyclegan.adversarial(torch.ones(1), True)) == 0
-    assert float(cyclegan.adversarial(3 * torch.ones(1), False)) == 9
+    assert (
+        float(cyclegan.experiment.adversarial(half, True))
+        == float(cyclegan.experiment.adversarial(half, False))
+        == 0.25
+    )
+    assert float(cyclegan.experiment.adversarial(torch.ones(1), True)) == 0
+    assert float(cyclegan.experiment.adversarial(3 * torch.ones(1), False)) == 9
 
 
 @pytest.mark.parametrize("config", [TINY, PAIRED], ids=["cyclegan", "paired"])
-def test_one_step_changes_every_parameter(config: cyclegan.Config) -> None:
+def test_one_step_changes_every_parameter(config: cyclegan.experiment.Config) -> None:
     """No layer of any network is left out."""
-    trainee = (cyclegan.PairedTraining if config.supervised else cyclegan.Training)(config)
+    trainee = (cyclegan.experiment.PairedTraining if config.supervised else cyclegan.experiment.Training)(config)
     before = values(trainee)
     trainee.step(Plain(), pair())
     assert len(before) == (12 if config.supervised else 2 * (12 + 5))
@@ -111,13 +115,13 @@ def test_one_step_changes_every_parameter(config: cyclegan.Config) -> None:
 
 def test_weights_of_zero_leave_terms_out() -> None:
     """Without cycle and identity only the adversarial terms are there."""
-    trainee = cyclegan.Training(replace(TINY, lambda_cycle=0, lambda_identity=0))
+    trainee = cyclegan.experiment.Training(replace(TINY, lambda_cycle=0, lambda_identity=0))
     assert set(trainee.step(Plain(), pair())) == {"adversarial", "critics"}
 
 
 def test_the_generators_step_leaves_no_gradient_in_the_critics() -> None:
     """Critics are judged by their own loss only, and can be trained again afterwards."""
-    trainee = cyclegan.Training(TINY)
+    trainee = cyclegan.experiment.Training(TINY)
     seen: list[bool] = []
 
     class Spy(Plain):
@@ -131,18 +135,20 @@ def test_the_generators_step_leaves_no_gradient_in_the_critics() -> None:
     assert all(p.requires_grad for p in trainee.d_f.parameters())
 
 
-def test_the_twins_start_as_the_same_generator() -> None:
+def test_both_kinds_start_as_the_same_generator() -> None:
     """One seed gives the same denoiser, supervised or not; another seed another one."""
-    first, second = cyclegan.Training(TINY), cyclegan.PairedTraining(PAIRED)
+    first, second = cyclegan.experiment.Training(TINY), cyclegan.experiment.PairedTraining(PAIRED)
     for a, b in zip(first.g_q2f.parameters(), second.g_q2f.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
-    other = cyclegan.PairedTraining(replace(PAIRED, seed=1))
+    other = cyclegan.experiment.PairedTraining(replace(PAIRED, seed=1))
     assert any((a != b).any() for a, b in zip(first.g_q2f.parameters(), other.g_q2f.parameters(), strict=True))
 
 
 def test_one_batch_can_be_overfitted() -> None:
-    """Many steps of the twin on one batch bring its loss far below the identity's."""
-    trainee = cyclegan.PairedTraining(replace(PAIRED, width=8, learning_rate=5e-3, last=2e-4, scale_hu=400.0))
+    """Many steps of the paired training on one batch bring its loss far below the identity's."""
+    trainee = cyclegan.experiment.PairedTraining(
+        replace(PAIRED, width=8, learning_rate=5e-3, last=2e-4, scale_hu=400.0)
+    )
     quarter, full = pair(1)
     losses = [float(trainee.step(Plain(), (quarter[..., :24, :24], full[..., :24, :24]))["l1_hu"]) for _ in range(200)]
     assert losses[0] == pytest.approx(float((quarter - full)[..., :24, :24].abs().mean()), rel=0.05)
@@ -151,7 +157,7 @@ def test_one_batch_can_be_overfitted() -> None:
 
 def test_bfloat16_gives_nearly_the_same_losses() -> None:
     """Generators in bfloat16 change every loss by at most one per cent; weights and images stay float32."""
-    exact, fast = (cyclegan.Training(replace(TINY, width=4, precision=p)) for p in ("float32", "bfloat16"))
+    exact, fast = (cyclegan.experiment.Training(replace(TINY, width=4, precision=p)) for p in ("float32", "bfloat16"))
     expected, found = exact.step(Plain(), pair()), fast.step(Plain(), pair())
     for name, value in expected.items():
         assert found[name].dtype == torch.float32
@@ -161,7 +167,7 @@ def test_bfloat16_gives_nearly_the_same_losses() -> None:
 
 def test_the_buffer_gives_back_half_of_the_past() -> None:
     """Until it is full images pass; then half of them are older ones, each from the last few dozen."""
-    buffer = cyclegan.ImageBuffer(50, 0)
+    buffer = cyclegan.experiment.ImageBuffer(50, 0)
     numbers = [float(buffer.exchange(torch.full((1, 1, 1, 1), float(k)))) for k in range(2050)]
     assert numbers[:50] == [float(k) for k in range(50)]
     older = [k for k in range(50, 2050) if numbers[k] != k]
@@ -173,25 +179,25 @@ def test_the_buffer_gives_back_half_of_the_past() -> None:
 def test_no_buffer_changes_nothing() -> None:
     """Of size 0, every image comes back."""
     images = torch.rand(3, 1, 2, 2)
-    torch.testing.assert_close(cyclegan.ImageBuffer(0, 0).exchange(images), images, rtol=0, atol=0)
+    torch.testing.assert_close(cyclegan.experiment.ImageBuffer(0, 0).exchange(images), images, rtol=0, atol=0)
 
 
 def test_the_buffer_goes_on_exactly() -> None:
     """From its state, images and choices go on as if never stopped; a state that does not fit is refused."""
-    straight, first = cyclegan.ImageBuffer(4, 7), cyclegan.ImageBuffer(4, 7)
+    straight, first = cyclegan.experiment.ImageBuffer(4, 7), cyclegan.experiment.ImageBuffer(4, 7)
     images = torch.rand(20, 1, 2, 2)
     expected = straight.exchange(images)
     head = first.exchange(images[:9])
-    resumed = cyclegan.ImageBuffer(4, 0)
+    resumed = cyclegan.experiment.ImageBuffer(4, 0)
     resumed.load_state_dict(first.state_dict())
     torch.testing.assert_close(torch.cat([head, resumed.exchange(images[9:])]), expected, rtol=0, atol=0)
     with pytest.raises(ValueError, match="buffer: expected at most 2 images, got 4"):
-        cyclegan.ImageBuffer(2, 0).load_state_dict(first.state_dict())
+        cyclegan.experiment.ImageBuffer(2, 0).load_state_dict(first.state_dict())
 
 
-def rates(config: cyclegan.Config, epochs: int) -> list[tuple[float, float]]:
+def rates(config: cyclegan.experiment.Config, epochs: int) -> list[tuple[float, float]]:
     """The learning rates of generators and critics, over the initial one, epoch by epoch."""
-    trainee, found = cyclegan.Training(config), []
+    trainee, found = cyclegan.experiment.Training(config), []
     for epoch in range(epochs):
         now = [o.param_groups[0]["lr"] / config.learning_rate for o in (trainee.generators, trainee.critics)]
         found.append((now[0], now[1]))
@@ -217,28 +223,36 @@ def test_zhus_rate_stays_and_falls_to_zero() -> None:
 
 def test_the_presets_are_the_published_ones() -> None:
     """65 epochs without a buffer; 200 with 50 images; the embedded nets share width, blocks and epochs."""
-    assert (cyclegan.AUTHORS.epochs, cyclegan.AUTHORS.schedule, cyclegan.AUTHORS.buffer) == (65, "step", 0)
-    assert (cyclegan.ZHU.epochs, cyclegan.ZHU.schedule, cyclegan.ZHU.buffer) == (200, "linear", 50)
-    small = cyclegan.EMBEDDED.values()
+    assert (
+        cyclegan.experiment.AUTHORS.epochs,
+        cyclegan.experiment.AUTHORS.schedule,
+        cyclegan.experiment.AUTHORS.buffer,
+    ) == (65, "step", 0)
+    assert (cyclegan.experiment.ZHU.epochs, cyclegan.experiment.ZHU.schedule, cyclegan.experiment.ZHU.buffer) == (
+        200,
+        "linear",
+        50,
+    )
+    small = cyclegan.experiment.SHIPPED.values()
     assert len({(c.width, c.blocks, c.epochs, c.scale_hu, c.learning_rate) for c in small}) == 1
     assert [(c.supervised, c.shift > 0) for c in small] == [(False, False), (True, False), (True, True)]
 
 
-def trained(config: cyclegan.Config, folder: Path, epochs: int) -> Any:
+def split(count: int = 4) -> cyclegan.data.Split:
+    """Some to train on, one that validates and one that is scored too."""
+    return cyclegan.data.Split(scans(count), {"validation": scans(1, 9), "test": scans(1, 8)})
+
+
+def trained(config: cyclegan.experiment.Config, folder: Path, epochs: int) -> Any:
     """A trainee after some epochs of a configuration's schedule."""
-    watch = cyclegan.Watch({"validation": scans(1, 9)})
-    trainee = (cyclegan.PairedTraining if config.supervised else cyclegan.Training)(config, watch)
-    data = cyclegan.domains(scans(), config.pairing)
-
-    def of_epoch(_: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-        return cyclegan.batches(data, config, generator)
-
-    fit(trainee, of_epoch, epochs=epochs, folder=folder, seed=3, device="cpu", progress=False)
+    trainee = cyclegan.experiment.trainee(config, cyclegan.experiment.Validation({"validation": scans(1, 9)}))
+    batches = cyclegan.experiment.batches(config, split(), folder)
+    fit(trainee, batches, epochs=epochs, folder=folder, seed=3, device="cpu", progress=False)
     return trainee
 
 
 @pytest.mark.parametrize("config", [TINY, replace(TINY, schedule="step"), PAIRED], ids=["linear", "step", "paired"])
-def test_four_epochs_equal_two_and_two_resumed(config: cyclegan.Config, tmp_path: Path) -> None:
+def test_four_epochs_equal_two_and_two_resumed(config: cyclegan.experiment.Config, tmp_path: Path) -> None:
     """Weights, buffers with their random state, learning rates, scores and the chosen weights are equal to the bit."""
     straight = trained(config, tmp_path / "a", 4)
     trained(config, tmp_path / "b", 2)
@@ -253,58 +267,52 @@ def test_four_epochs_equal_two_and_two_resumed(config: cyclegan.Config, tmp_path
 def test_the_epoch_is_chosen_by_the_validation_alone() -> None:
     """The best validation score keeps its weights, whatever comes later and whatever other slices say."""
     data = scans(1)
-    watch = cyclegan.Watch({"validation": data, "test": scans(1, 1)})
+    validation = cyclegan.experiment.Validation({"validation": data, "test": scans(1, 1)})
     for epoch, offset in enumerate((0.03, 0.01, 0.02, 0.01)):
-        net = cyclegan.Generator(2, 1, last=0)
+        net = cyclegan.model.Generator(2, 1, last=0)
         nn.init.constant_(net.last_layer[1].bias, offset)
-        watch.look(epoch, {"q2f": net})
-    assert watch.epoch == 1
-    assert float(watch.best["q2f"]["last_layer.1.bias"]) == pytest.approx(0.01)
+        validation.score(epoch, q2f=net)
+    assert validation.epoch == 1
+    assert float(validation.best["q2f.last_layer.1.bias"]) == pytest.approx(0.01)
     offset_hu = 4000 * np.tanh([0.03, 0.01, 0.02, 0.01])
     expected = np.hypot(offset_hu, np.std(data.quarter - data.full))
-    assert [row[0] for row in watch.scores] == pytest.approx(expected, rel=0.05)
-    assert {len(row) for row in watch.scores} == {2}
+    assert [row[0] for row in validation.scores] == pytest.approx(expected, rel=0.05)
+    assert {len(row) for row in validation.scores} == {2}
 
 
 def test_without_slices_the_last_epoch_stays() -> None:
     """Nothing to choose by: the newest weights."""
-    watch = cyclegan.Watch({})
+    validation = cyclegan.experiment.Validation({})
     for epoch in range(3):
-        watch.look(epoch, {"q2f": cyclegan.Generator(2, 1)})
-    assert watch.epoch == 2
+        validation.score(epoch, q2f=cyclegan.model.Generator(2, 1))
+    assert validation.epoch == 2
 
 
 def test_training_gives_nets_scores_losses_and_samples(tmp_path: Path) -> None:
     """Everything has a row an epoch, a picture too, and a finished training is only read."""
-    data, others = cyclegan.domains(scans(), "patients"), {"validation": scans(1, 9), "test": scans(1, 8)}
-    config = replace(TINY, pairing="patients", epochs=2)
-    found = cyclegan.train(config, data, tmp_path, others, "cpu")
-    assert {name: len(values) for name, values in found.scores.items()} == {"validation": 2, "test": 2}
-    assert found.epoch == int(np.argmin(found.scores["validation"]))
-    assert set(found.losses) >= {"adversarial", "critics", "cycle_hu"}
+    config, given = replace(TINY, pairing="patients", epochs=2), split()
+    found = NETWORKS.train(config, tmp_path, given, device="cpu", progress=False)
+    scores = np.array(found.trainee.validation.scores)
+    chosen = found.trainee.validation.epoch
+    assert scores.shape == (2, 2)
+    assert chosen == int(np.argmin(scores[:, 0]))
+    assert all(set(row) >= {"adversarial", "critics", "cycle_hu"} for row in found.log)
     assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == ["sample-0001.png", "sample-0002.png"]
-    output = cyclegan.denoise(found.nets.q2f, others["test"].quarter)
-    rms = float(np.sqrt(np.mean((output.astype(float) - others["test"].full) ** 2)))
-    assert rms == pytest.approx(found.scores["test"][found.epoch], rel=1e-5)
-    again = cyclegan.train(config, data, tmp_path, others, "cpu")
-    torch.testing.assert_close(again.nets.q2f.state_dict(), found.nets.q2f.state_dict(), rtol=0, atol=0)
-    assert again.nets.f2q is not None
-
-
-def test_data_of_the_other_kind_are_refused(tmp_path: Path) -> None:
-    """A supervised net needs registered pairs, CycleGAN must not have them."""
-    with pytest.raises(ValueError, match="data: expected registered pairs, for pairing 'registered'"):
-        cyclegan.train(PAIRED, cyclegan.domains(scans(), "shuffled"), tmp_path)
-    with pytest.raises(ValueError, match="data: expected doses apart, for pairing 'shuffled'"):
-        cyclegan.train(TINY, cyclegan.domains(scans(), "registered"), tmp_path)
+    output = cyclegan.model.denoise(found.net.q2f, given.scored["test"].quarter)
+    rms = float(np.sqrt(np.mean((output.astype(float) - given.scored["test"].full) ** 2)))
+    assert rms == pytest.approx(scores[chosen, 1], rel=1e-5)
+    again = NETWORKS.train(config, tmp_path, given, device="cpu")
+    torch.testing.assert_close(again.net.state_dict(), found.net.state_dict(), rtol=0, atol=0)
+    assert {name.split(".")[0] for name in found.net.state_dict()} == {"q2f", "f2q"}
+    assert again.net.f2q is not None
 
 
 @pytest.mark.parametrize("config", [TINY, PAIRED], ids=["cyclegan", "paired"])
-def test_a_loss_that_is_not_finite_stops_the_training(config: cyclegan.Config, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_stops_the_training(config: cyclegan.experiment.Config, tmp_path: Path) -> None:
     """An absurd learning rate ends with the name of the loss and the remedy."""
     wild = replace(config, learning_rate=1e38)
     with pytest.raises(FloatingPointError, match=r"(critics|_hu|adversarial) is (nan|inf).*lower the learning"):
-        cyclegan.train(wild, cyclegan.domains(scans(), config.pairing), tmp_path, device="cpu", samples=False)
+        NETWORKS.train(wild, tmp_path, split(), device="cpu", progress=False)
 
 
 def ramp(count: int) -> Tensor:
@@ -316,9 +324,11 @@ def ramp(count: int) -> Tensor:
 @pytest.mark.parametrize("shift", [0, 5])
 def test_registered_crops_are_at_most_so_far_apart(shift: int) -> None:
     """The same slice and flips; places differ by up to the shift along each axis, and do differ."""
-    data = cyclegan.Domains(ramp(3), ramp(3), True)
+    data = (ramp(3), ramp(3))
     apart = set()
-    for a, b in cyclegan.batches(data, replace(PAIRED, shift=shift, crops=40), torch.Generator().manual_seed(0)):
+    for a, b in cyclegan.experiment.crops(
+        *data, replace(PAIRED, shift=shift, crops=40), torch.Generator().manual_seed(0)
+    ):
         assert a.shape == b.shape == (2, 1, 128, 128)
         for difference in (b - a).unique().tolist():
             rows = round(difference / 200)
@@ -328,8 +338,8 @@ def test_registered_crops_are_at_most_so_far_apart(shift: int) -> None:
 
 def test_domains_are_drawn_apart() -> None:
     """Every slice of both is seen as often, up to one; the two orders and places have nothing in common."""
-    data = cyclegan.Domains(ramp(6), ramp(4), False)
-    seen = list(cyclegan.batches(data, replace(TINY, crops=10), torch.Generator().manual_seed(0)))
+    data = (ramp(6), ramp(4))
+    seen = list(cyclegan.experiment.crops(*data, replace(TINY, crops=10), torch.Generator().manual_seed(0)))
     assert len(seen) == 30
     numbers = [[int(image.min() // 100000) for images in dose for image in images] for dose in zip(*seen, strict=True)]
     assert [numbers[0].count(k) for k in range(6)] == [10] * 6
@@ -340,15 +350,15 @@ def test_domains_are_drawn_apart() -> None:
 
 def test_crops_are_those_of_the_generator() -> None:
     """One seed, one epoch; flips occur along both axes."""
-    data = cyclegan.Domains(ramp(3), ramp(3), False)
+    data = (ramp(3), ramp(3))
     first, again, other = (
-        next(iter(cyclegan.batches(data, TINY, torch.Generator().manual_seed(s)))) for s in (0, 0, 1)
+        next(iter(cyclegan.experiment.crops(*data, TINY, torch.Generator().manual_seed(s)))) for s in (0, 0, 1)
     )
     torch.testing.assert_close(first, again, rtol=0, atol=0)
     assert not torch.equal(first[0], other[0])
     steps = {
         (float(image[0, 1, 0] - image[0, 0, 0]), float(image[0, 0, 1] - image[0, 0, 0]))
-        for a, _ in cyclegan.batches(data, replace(TINY, crops=20), torch.Generator().manual_seed(0))
+        for a, _ in cyclegan.experiment.crops(*data, replace(TINY, crops=20), torch.Generator().manual_seed(0))
         for image in a
     }
     assert steps == {(200 * down, along) for down in (-1.0, 1.0) for along in (-1.0, 1.0)}
@@ -367,4 +377,4 @@ def test_settings_that_cannot_be_are_refused() -> None:
         with pytest.raises(ValueError, match=message):
             replace(TINY, **change)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="domains: expected slices of at least 256 pixels a side, got 160"):
-        next(cyclegan.batches(cyclegan.Domains(ramp(1), ramp(1), False), replace(TINY, patch=256), torch.Generator()))
+        next(cyclegan.experiment.crops(ramp(1), ramp(1), replace(TINY, patch=256), torch.Generator()))

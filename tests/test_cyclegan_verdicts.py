@@ -9,17 +9,18 @@ import pytest
 
 from noisebook import studies
 from noisebook.papers import cyclegan
-from noisebook.papers.cyclegan import long, verdicts
+from noisebook.papers.cyclegan import studies as long
 
 Rows = dict[str, np.ndarray]
-RULES, SLICES, EPOCHS = len(cyclegan.CONVENTIONS), 10, 4
+NETWORKS, SMALL = cyclegan.experiment.NETWORKS, cyclegan.experiment.SMALL
+RULES, SLICES, EPOCHS = len(cyclegan.measures.CONVENTIONS), 10, 4
 
 
-def study(unpaired: float = 0.7, paired: float = 0.5, aside: float = 1.4) -> Rows:
+def study(unpaired: float = 0.7, paired: float = 0.5, misaligned: float = 1.4) -> Rows:
     """A study of three seeds whose RMSE are these shares of the input's 20 HU; everything else is as published."""
-    kinds = np.tile([cyclegan.UNPAIRED, cyclegan.PAIRED, cyclegan.ASIDE], 3)
-    share = np.tile([unpaired, paired, aside], 3)
-    gan = kinds == cyclegan.UNPAIRED
+    kinds = np.tile([cyclegan.measures.UNPAIRED, cyclegan.measures.PAIRED, cyclegan.measures.MISALIGNED], 3)
+    share = np.tile([unpaired, paired, misaligned], 3)
+    gan = kinds == cyclegan.measures.UNPAIRED
     psnr = np.tile(np.array([36.0, 36.0, 24.0, 23.0, 43.0])[:, None], SLICES)
     frequency = np.linspace(0.04, 0.66, 16)
     flat = np.ones(16)
@@ -27,7 +28,7 @@ def study(unpaired: float = 0.7, paired: float = 0.5, aside: float = 1.4) -> Row
     rows = {
         "kind": kinds,
         "seed": np.repeat([1, 2, 3], 3),
-        "shift": np.where(kinds == cyclegan.ASIDE, 8, 0),
+        "shift": np.where(kinds == cyclegan.measures.MISALIGNED, 8, 0),
         "lambda_cycle": np.full(9, 10.0),
         "lambda_identity": np.full(9, 5.0),
         "epoch": np.full(9, 3),
@@ -60,8 +61,8 @@ def only(rows: Rows, kind: int, **change: np.ndarray) -> Rows:
 
 def published() -> dict[str, Rows]:
     """Studies in which everything is as the sheet of claims says."""
-    worse = only(study(unpaired=1.2), cyclegan.UNPAIRED, lambda_cycle=np.ones(3))
-    ramp = only(study(), cyclegan.PAIRED, shift=np.array([0, 4, 512]))
+    worse = only(study(unpaired=1.2), cyclegan.measures.UNPAIRED, lambda_cycle=np.ones(3))
+    ramp = only(study(), cyclegan.measures.PAIRED, shift=np.array([0, 4, 512]))
     ramp["rmse_truth"] = ramp["rmse_truth"] * np.array([1.0, 2.0, 4.0])[:, None]
     kinds = np.repeat([0, 1], 3)
     blind = {"kind": kinds, "seed": np.tile([0, 1, 2], 2), "loss": np.array([[0.6, 0.53], [0.5, 0.3]])[kinds]}
@@ -70,7 +71,7 @@ def published() -> dict[str, Rows]:
 
 def found(given: dict[str, Rows]) -> dict[str, str]:
     """The verdict of every claim by its id."""
-    return {claim.id: claim.verdict for claim in cyclegan.claims(**given)}
+    return {claim.id: claim.verdict for claim in cyclegan.PAPER.claims(given)}
 
 
 def test_everything_holds_where_all_is_as_published() -> None:
@@ -82,7 +83,7 @@ def test_everything_holds_where_all_is_as_published() -> None:
 
 def test_published_values_are_those_of_the_project() -> None:
     """Every number that stands as published, typed from its report and plots; residuals may be twice theirs."""
-    known = {claim.id: claim for claim in cyclegan.claims(**published())}
+    known = {claim.id: claim for claim in cyclegan.PAPER.claims(published())}
     assert {name: claim.published for name, claim in known.items() if claim.published} == {
         "C1b": "34.170 to 36.350 dB",
         "C1c": "0.8932 to 0.9318",
@@ -105,11 +106,12 @@ def test_published_values_are_those_of_the_project() -> None:
 
 
 def test_networks_that_do_not_beat_the_input_are_counted() -> None:
-    """C2 is a whole number, at least one, and says how many seeds each pair of weights has."""
-    (claim,) = (claim for claim in cyclegan.claims(**published()) if claim.id == "C2")
+    """C2 is a whole number, at least one, and says truly how many networks there are, and seeds of each weights."""
+    (claim,) = (claim for claim in cyclegan.PAPER.claims(published()) if claim.id == "C2")
     assert (claim.ours, claim.low) == ((3.0,), 1.0)
+    groups = cyclegan.measures.sweep(*(studies.read(cyclegan.PAPER.study(name)) for name in ("seeds", "lambdas")))
+    assert {name: len(ratios) for name, ratios in groups.items()} == {"10, 5": 3, "0, 0": 1, "10, 0": 1, "100, 50": 1}
     assert "networks of 6 that do not" in claim.statement
-    assert "(10, 5) with 3 seeds, (1, 5) with 3 seeds" in claim.statement
 
 
 def changed(**columns: object) -> Rows:
@@ -125,11 +127,11 @@ def changed(**columns: object) -> Rows:
         ("seeds", study(unpaired=1.1), {"C1a", "C1d"}),
         ("seeds", changed(psnr=0.9), {"C1b"}),
         ("seeds", changed(ssim=0.8), {"C1c"}),
-        ("lambdas", only(study(), cyclegan.UNPAIRED, lambda_cycle=np.ones(3)), {"C2"}),
+        ("lambdas", only(study(), cyclegan.measures.UNPAIRED, lambda_cycle=np.ones(3)), {"C2"}),
         ("seeds", study(paired=0.8), {"C3"}),
-        ("seeds", study(aside=0.9), {"C4c"}),
-        ("seeds", study(aside=0.4), {"C4b", "C4c"}),
-        ("registration", only(study(), cyclegan.PAIRED, shift=np.array([0, 4, 512])), {"C4a"}),
+        ("seeds", study(misaligned=0.9), {"C4c"}),
+        ("seeds", study(misaligned=0.4), {"C4b", "C4c"}),
+        ("registration", only(study(), cyclegan.measures.PAIRED, shift=np.array([0, 4, 512])), {"C4a"}),
         ("seeds", changed(adversarial=2), {"C5a"}),
         ("seeds", changed(critics=0.5), {"C5b"}),
         ("seeds", study() | {"ssim": np.full((9, RULES, SLICES), 0.9)}, {"C6"}),
@@ -160,76 +162,94 @@ def test_pairs_without_relation_can_be_no_worse() -> None:
 
 def test_wrong_geometry_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks of another width turn C9a and C9b to fails."""
-    monkeypatch.setattr(verdicts, "parameters", lambda net: cyclegan.parameters(net) + 1)
+    count = cyclegan.model.parameters
+    monkeypatch.setattr(cyclegan.model, "parameters", lambda net: count(net) + 1)
     verdict = found(published())
     assert {name for name, text in verdict.items() if text == "fails"} == {"C9a", "C9b"}
 
 
 def test_claims_name_what_they_were_measured_on() -> None:
     """Each claim names its own nets and patients; those of the exact sizes name none."""
-    found = {claim.id: claim for claim in cyclegan.claims(**published())}
+    found = {claim.id: claim for claim in cyclegan.PAPER.claims(published())}
     how = {name: claim.schedule for name, claim in found.items()}
-    assert all(("(simulated)" in claim.data) != name.startswith("C9") for name, claim in found.items())
-    assert all(("precomputed stud" in claim.data) == bool(how[name]) for name, claim in found.items())
+    assert all(("simulated" in claim.data) != name.startswith("C9") for name, claim in found.items())
+    alone = {"C12a", "C12b"}
+    assert all(("precomputed stud" in claim.data) == bool(how[n] or n in alone) for n, claim in found.items())
     adversarial, paired = "LSGAN + 10 cycle + 5 identity", "L1 on registered pairs"
     assert {name for name, text in how.items() if adversarial in text and paired in text} == {"C3", "C8", "C11b"}
     assert {name for name, text in how.items() if paired in text and adversarial not in text} == {"C4b", "C11a", "C11d"}
-    assert "LSGAN + 1 cycle + 5 identity" in how["C2"]
-    assert "L1 on pairs up to 512 pixels aside" in how["C4a"]
-    assert "L1 on pairs up to 8 pixels aside" in how["C4c"]
-    assert "with instance normalisation" in how["C12a"]
-    assert "without instance normalisation" in how["C12b"]
-    assert not any(word in how["C12a"] + how["C12b"] for word in ("generator", "cycle", "identity"))
-    learnt = {name for name, claim in found.items() if "training patients" in claim.data}
-    assert learnt == {"C5a", "C5b", "C12a", "C12b"}
+    assert "LSGAN + 100 cycle + 50 identity" in how["C2"]
+    assert "L1 on pairs misaligned by up to 512 pixels" in how["C4a"]
+    assert "L1 on pairs misaligned by up to 8 pixels" in how["C4c"]
+    assert "with instance normalisation" in found["C12a"].data
+    assert "without instance normalisation" in found["C12b"].data
+    settings = cyclegan.experiment.SMALL
+    for text in (found[name].data for name in alone):
+        assert (
+            f"Adam, {settings.learning_rate:g}; 1,200 steps of 4 crops of {settings.patch} x {settings.patch}" in text
+        )
+        assert not any(word in text for word in ("generator", "cycle", "identity"))
+    assert {name for name, claim in found.items() if "training patients" in claim.data} == {"C5a", "C5b", *alone}
     assert "validation patients" in found["C8"].data
+    assert {name for name, claim in found.items() if claim.kind == "check"} == {"C6", "C7", *(f"C9{k}" for k in "abcd")}
+
+
+def test_studies_train_the_networks_that_claims_name() -> None:
+    """Epochs, width, weights and largest shift of the studies are those of the configurations in words."""
+    known, config = NETWORKS.others, cyclegan.PAPER.study("registration").config
+    assert known["unrelated"].shift == max(config["shifts"])
+    for study in cyclegan.studies.STUDIES[:3]:
+        assert (study.config["epochs"], study.config["width"]) == (SMALL.epochs, SMALL.width)
+    weights = [[c.lambda_cycle, c.lambda_identity] for c in (*known.values(), SMALL) if not c.supervised]
+    assert sorted(weights) == sorted(cyclegan.PAPER.study("lambdas").config["lambdas"])
 
 
 def test_all_nets_stand_beside_the_input() -> None:
     """The table begins with the input, its ratio is 1, and those that beat it are counted."""
-    table = cyclegan.table(study())
-    assert table["net"][:4] == ["input", "CycleGAN", "registered pairs", "pairs aside"]
+    table = cyclegan.measures.network_table(study())
+    assert table["net"][:4] == ["input", "CycleGAN", "registered pairs", "misaligned pairs"]
     assert table["over the input's"][:4] == ["1.000", "0.700", "0.500", "1.400"]
     assert table["shift / px"][:4] == ["", "", 0, 8]
 
 
 def test_every_net_is_counted_once() -> None:
     """Those of both studies are; the sweep has one group a pair of weights."""
-    other = only(study(unpaired=1.1), cyclegan.UNPAIRED, lambda_cycle=np.array([1.0, 1.0, 10.0]))
-    assert cyclegan.beating(study(), other) == (3, 5)
-    groups = cyclegan.sweep(study(), other)
+    other = only(study(unpaired=1.1), cyclegan.measures.UNPAIRED, lambda_cycle=np.array([1.0, 1.0, 10.0]))
+    groups = cyclegan.measures.sweep(study(), other)
     assert {name: values.tolist() for name, values in groups.items()} == {
         "10, 5": pytest.approx([0.7] * 3),
         "1, 5": pytest.approx([1.1] * 2),
     }
+    assert cyclegan.measures.not_beating({"seeds": study(), "lambdas": other}) == 2
 
 
 def test_ratios_are_of_means() -> None:
     """Of slices, against either reference."""
-    assert cyclegan.against_input(study(), "rmse_full")[:3] == pytest.approx([0.7, 0.5, 1.4])
+    assert cyclegan.measures.against_input(study(), "rmse_full")[:3] == pytest.approx([0.7, 0.5, 1.4])
 
 
 def test_nets_are_ordered_by_seed() -> None:
     """Whatever the order of the rows."""
     rows = study() | {"seed": np.repeat([3, 1, 2], 3), "epoch": np.repeat([30, 10, 20], 3)}
-    assert studies.by_seed(rows, "epoch", kind=cyclegan.PAIRED).tolist() == [10, 20, 30]
+    assert studies.by_seed(rows, "epoch", kind=cyclegan.measures.PAIRED).tolist() == [10, 20, 30]
 
 
-def simulated(count: int, seed: int) -> tuple[cyclegan.Scans, np.ndarray]:
+def simulated(count: int, seed: int) -> tuple[cyclegan.data.Scans, np.ndarray]:
     """Discs of tissue with noise at both doses, one a patient, and their truth."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[:128, :128] / 128 - 0.5
     clean = np.stack([np.where(np.hypot(y, x - 0.02 * k) < 0.45, 60.0, -900.0) for k in range(count)])
     quarter, full = ((clean + random.normal(0, sd, clean.shape)).astype(np.float32) for sd in (40, 20))
-    return cyclegan.Scans(quarter, full, tuple(f"P{seed}{k}" for k in range(count))), clean.astype(np.float32)
+    return cyclegan.data.Scans(quarter, full, tuple(f"P{seed}{k}" for k in range(count))), clean.astype(np.float32)
 
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small data in place of the embedded ones."""
     test, truth = simulated(2, 3)
-    exact = cyclegan.Scans(test.quarter, truth, test.patients)
-    monkeypatch.setattr(long, "embedded_scans", lambda: (simulated(4, 1)[0], simulated(1, 2)[0]))
+    exact = cyclegan.data.Scans(test.quarter, truth, test.patients)
+    scored = {"validation": simulated(1, 2)[0], "test": test.of([0, 1])}
+    monkeypatch.setattr(long, "embedded_split", lambda: cyclegan.data.Split(simulated(4, 1)[0], scored))
     monkeypatch.setattr(long, "embedded_test", lambda label="full": exact if label == "noise free" else test)
 
 
@@ -237,7 +257,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_seeds_are_measured_and_written(tmp_path: Path) -> None:
     """A tiny study has the arrays that claims need, survives the file, and goes on from its checkpoints."""
     config = {"seeds": [1], "epochs": 2, "width": 2}
-    one = studies.Study("cyclegan", "seeds", cyclegan.study_seeds, config)
+    one = studies.Study("cyclegan", "seeds", cyclegan.studies.study_seeds, config)
     studies.make(one, tmp_path / "work", "cpu", tmp_path / "kept")
     arrays = studies.read(one, tmp_path / "kept")
     assert set(arrays) == set(study())
@@ -250,7 +270,7 @@ def test_the_seeds_are_measured_and_written(tmp_path: Path) -> None:
     assert np.isfinite(arrays["cycle_full"][arrays["kind"] == 0]).all()
     assert np.isnan(arrays["cycle_full"][arrays["kind"] != 0]).all()
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "nets").rglob("*.pt")}
-    again = cyclegan.study_seeds(next((tmp_path / "work").glob("[0-9a-f]*")), "cpu", **config)
+    again = cyclegan.studies.study_seeds(next((tmp_path / "work").glob("[0-9a-f]*")), "cpu", **config)
     np.testing.assert_array_equal(again["rmse_truth"], arrays["rmse_truth"])
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "nets").rglob("*.pt")} == stamps
     assert len(stamps) == 6
@@ -261,8 +281,8 @@ def test_lambdas_and_shifts_are_swept(tmp_path: Path) -> None:
     """One row a weight of the losses, and one a shift; claims are computed from them."""
     size = {"seeds": [1], "epochs": 1, "width": 2}
     given = {
-        "lambdas": cyclegan.study_lambdas(tmp_path / "a" / "b", "cpu", lambdas=[[0, 0], [10, 5]], **size),
-        "registration": cyclegan.study_registration(tmp_path / "a" / "c", "cpu", shifts=[0, 512], **size),
+        "lambdas": cyclegan.studies.study_lambdas(tmp_path / "a" / "b", "cpu", lambdas=[[0, 0], [10, 5]], **size),
+        "registration": cyclegan.studies.study_registration(tmp_path / "a" / "c", "cpu", shifts=[0, 512], **size),
     }
     assert given["lambdas"]["lambda_cycle"].tolist() == [0, 10]
     assert given["registration"]["shift"].tolist() == [0, 512]
@@ -274,16 +294,16 @@ def test_lambdas_and_shifts_are_swept(tmp_path: Path) -> None:
 def test_critics_are_trained_alone(tmp_path: Path) -> None:
     """A row a kind and seed, a column so many steps; new ones know nothing."""
     sizes = {"seeds": [1, 2], "steps": 4, "every": 2, "batch": 1, "width": 2}
-    rows = cyclegan.study_critics(tmp_path, "cpu", **sizes)
+    rows = cyclegan.studies.study_critics(tmp_path, "cpu", **sizes)
     assert (rows["kind"].tolist(), rows["seed"].tolist()) == ([0, 0, 1, 1], [1, 2, 1, 2])
     assert rows["loss"].shape == (4, 2)
     assert (rows["loss"] > 0.4).all()
-    again = cyclegan.study_critics(tmp_path, "cpu", **sizes | {"seeds": [2]})
+    again = cyclegan.studies.study_critics(tmp_path, "cpu", **sizes | {"seeds": [2]})
     np.testing.assert_array_equal(again["loss"][0], rows["loss"][1])
 
 
 def test_studies_can_be_recorded() -> None:
     """Their configurations are JSON, and their arguments those of their functions."""
-    for one in cyclegan.STUDIES:
+    for one in cyclegan.studies.STUDIES:
         assert studies.circumstances(one)["config"] == one.config
         assert set(one.config) == set(one.run.__annotations__) - {"folder", "device", "return"}

@@ -103,7 +103,7 @@ def test_metrics_and_the_chapters_network_want_real_arrays(image: object) -> Non
         lambda: metrics.psnr(good, image, data_range=1.0),
         lambda: metrics.ssim(image, good, data_range=1.0),
         lambda: metrics.elongation(image, (1, 0)),
-        lambda: linearized.denoise(linearized.FBPConvNet(channels=1, levels=2), image),
+        lambda: linearized.model.denoise(linearized.model.FBPConvNet(channels=1, levels=2), image),
     )
     for door in doors:
         with pytest.raises(ValueError, match="expected a numpy array of real numbers, got"):
@@ -117,4 +117,4 @@ def test_ranks_are_checked_where_they_matter() -> None:
     with pytest.raises(ValueError, match=r"covariance: expected 2 axes \(Y, X\), got 3"):
         metrics.elongation(np.zeros((1, 15, 15)), (1, 0))
     with pytest.raises(ValueError, match=r"hu: expected 3 axes \(Z, Y, X\), got 2"):
-        linearized.denoise(linearized.FBPConvNet(channels=1, levels=2), np.zeros((16, 16)))
+        linearized.model.denoise(linearized.model.FBPConvNet(channels=1, levels=2), np.zeros((16, 16)))

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import nn
 
 from noisebook import figures
-from noisebook.papers.linearized import FBPConvNet
+from noisebook.papers.linearized.model import FBPConvNet
 
 
 def texts(figure: Figure) -> list[str]:
@@ -137,7 +137,7 @@ def test_keep_writes_equal_bytes_and_the_numbers(tmp_path: Path, capsys: pytest.
         line = figures.profile([figures.Line(np.arange(3), np.arange(3), "a")], x="x", y="y")
         figures.keep(line, tmp_path / run, "chapter", "line", {"x": np.arange(3), "y": np.array([0.5, 1, 2])})
     folders = [tmp_path / run / "chapter" / "figures" for run in ("one", "two")]
-    names = ["line.csv", "line.png", "line.svg", "ramp.npz", "ramp.png", "ramp.svg"]
+    names = ["line.csv", "line.json", "line.png", "line.svg", "ramp.json", "ramp.npz", "ramp.png", "ramp.svg"]
     assert [sorted(f.name for f in folder.iterdir()) for folder in folders] == [names, names]
     for name in names:
         assert (folders[0] / name).read_bytes() == (folders[1] / name).read_bytes()
@@ -279,7 +279,7 @@ def test_a_slider_holds_every_frame_and_shows_the_last(tmp_path: Path, capsys: p
     for run in ("one", "two"):
         frames = [figures.images([panel(title=title)], columns=1) for title in ("first", "second", "third")]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("IPython.display.display", lambda shown: found.append(shown.data))
+            patch.setattr("IPython.display.display", lambda shown, raw: found.append(shown["text/html"]))
             labels, numbers = ["1 photon", "2 < 3", "9"], {"x": np.arange(3)}
             figures.keep_slider(frames, labels, tmp_path / run, "c", "grow", numbers, alt="A ramp", text="so far:")
     page = found[0]
@@ -343,4 +343,4 @@ def test_the_readers_own_style_changes_nothing(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", DRAW, out], env=variables, check=True, stdout=subprocess.DEVNULL)
         written.append({str(f.relative_to(out)): f.read_bytes() for f in sorted(out.rglob("*")) if f.is_file()})
     assert [name for name, content in written[0].items() if content != written[1].get(name)] == []
-    assert len(written[0]) == 25
+    assert len(written[0]) == 32

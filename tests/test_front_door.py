@@ -81,6 +81,7 @@ def index(answer: str):
     ("answer", "gpu", "cpu"),
     [
         ("answers", "", True),
+        ("answers", "0", True),
         ("answers", "1", False),
         ("misses", "", False),
         ("refuses", "", False),

@@ -8,15 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from noisebook.papers.gap.counts import (
-    augmented,
-    check_counts,
-    mse_loss,
-    photon_loss,
-    pseudo_psnr,
-    split,
-    thinned,
-)
+from noisebook.papers.gap.data import augmented, split, thinned
+from noisebook.papers.gap.experiment import mse_loss, photon_loss
+from noisebook.papers.gap.model import check_counts, pseudo_psnr
 
 
 def generator(seed: int = 0) -> torch.Generator:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from noisebook.papers.gap.network import UNet, cropped, from_checkpoint, mirrored
+from noisebook.papers.gap.model import UNet, cropped, from_checkpoint, mirrored
 
 
 @pytest.mark.parametrize(

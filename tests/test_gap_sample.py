@@ -10,9 +10,8 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from noisebook.papers.gap.network import UNet
-from noisebook.papers.gap.sample import Samples, denoise, expected_steps, sample
-from noisebook.papers.gap.toy import WEIGHTS, ExactPredictor, toy_prior
+from noisebook.papers.gap.data import WEIGHTS, ExactPredictor, toy_prior
+from noisebook.papers.gap.model import Samples, UNet, denoise, expected_steps, sample
 
 
 def generator(seed: int = 0) -> torch.Generator:

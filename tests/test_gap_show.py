@@ -10,59 +10,61 @@ import numpy as np
 import pytest
 import torch
 
+from noisebook import weights
+from noisebook.networks import Networks, Trained
 from noisebook.papers import gap
-from noisebook.papers.gap import show
-from noisebook.papers.gap import training as small
+from noisebook.papers.gap.experiment import chosen
 
-TINY = replace(gap.SMALL, levels=3, depth=2, width=2)
+TINY = replace(gap.experiment.SMALL, levels=3, depth=2, width=2)
 
 
-def net(dim: int = 2) -> gap.UNet:
+def net(dim: int = 2) -> gap.model.UNet:
     """An untrained tiny net."""
-    return small.build(replace(TINY, dim=dim)).eval()
+    return gap.experiment.build(replace(TINY, dim=dim)).eval()
 
 
 def test_the_authors_sizes() -> None:
     """At full size the nets have the authors' parameters, ranges of levels stay, and the toy net is as it is."""
-    full = {name: show.published(config) for name, config in gap.EMBEDDED.items()}
+    full = {name: gap.experiment.published(config) for name, config in gap.experiment.SHIPPED.items()}
     sizes = {2: 43_679_361, 3: 7_958_273}
     for name, config in full.items():
         if name == "gap-toy":
-            assert config == gap.EMBEDDED[name]
+            assert config == gap.experiment.SHIPPED[name]
             continue
         with torch.device("meta"):
-            built = gap.UNet(config.dim, depth=config.depth, width=config.width)
+            built = gap.model.UNet(config.dim, depth=config.depth, width=config.width)
         assert sum(p.numel() for p in built.parameters()) == sizes[config.dim]
-        assert (config.low_db, config.loss) == (gap.EMBEDDED[name].low_db, gap.EMBEDDED[name].loss)
+        assert (config.low_db, config.loss) == (gap.experiment.SHIPPED[name].low_db, gap.experiment.SHIPPED[name].loss)
 
 
-def test_the_family_is_loaded_or_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Embedded nets come with their card; training is at full size; a checkpoint takes the place of the 2-D net."""
-    (tmp_path / "registry.yaml").write_text("embedded: []\nexternal: []\n")
-    small.register("gap-2d", TINY, net(), tmp_path)
-    metadata = show.weights.metadata
-    monkeypatch.setattr(show, "load", lambda name, device: net(gap.EMBEDDED[name].dim))
-    monkeypatch.setattr(show.weights, "metadata", lambda name: metadata(name, tmp_path))
-    found = show.family("embedded", tmp_path)
-    assert list(found.nets) == list(gap.EMBEDDED)
-    assert "2-D residual U-Net" in found.architecture
-    trained: list[gap.Config] = []
-    monkeypatch.setattr(show, "train", lambda config, folder, device: trained.append(config) or net(config.dim))
-    show.family("train", tmp_path, seed=5)
+def test_the_networks_are_loaded_or_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Embedded nets come as their card has them; training is at full size; a checkpoint takes the 2-D net's place."""
+    found, words = chosen("embedded", tmp_path, "cpu", 0, "")
+    card = weights.metadata("gap-2d")
+    assert list(found) == list(gap.experiment.SHIPPED)
+    assert "; ".join(words.values()) == f"{card.architecture}; {card.schedule}"
+    trained: list[gap.experiment.Config] = []
+
+    def train(_: object, config: gap.experiment.Config, *given: object, **more: object) -> Trained:
+        trained.append(config)
+        return Trained(net(config.dim), [], None)
+
+    monkeypatch.setattr(Networks, "train", train)
+    assert "32 base channels" in chosen("train", tmp_path, "cpu", 5, "")[1]["architecture"]
     assert [config.seed for config in trained] == [5] * 5
     assert trained[0].width == 32
     torch.save({"state_dict": net().state_dict()}, tmp_path / "theirs.ckpt")
-    assert show.family("embedded", tmp_path, checkpoint=str(tmp_path / "theirs.ckpt")).schedule == "not known"
+    assert chosen("embedded", tmp_path, "cpu", 0, str(tmp_path / "theirs.ckpt"))[1]["training"] == "not known"
     torch.save({"state_dict": net(3).state_dict()}, tmp_path / "deep.ckpt")
     with pytest.raises(ValueError, match="a net for grey images, got 3 dimensions and 1 channels"):
-        show.family("embedded", tmp_path, checkpoint=str(tmp_path / "deep.ckpt"))
-    with pytest.raises(ValueError, match="nets: expected one of embedded, train, got 'mine'"):
-        show.family("mine", tmp_path)
+        chosen("embedded", tmp_path, "cpu", 0, str(tmp_path / "deep.ckpt"))
+    with pytest.raises(ValueError, match="networks: expected one of embedded, train, got 'mine'"):
+        chosen("mine", tmp_path, "cpu", 0, "")
 
 
 def test_toy_panels_show_the_photons_and_the_exact_answer() -> None:
     """More photons hold the fewer; the exact mean has mean 1; the difference is what the two before it differ by."""
-    panels = gap.toy_panels(net(), (3, 12), 0)
+    panels = gap.figures.toy_panels(net(), (3, 12), 0)
     assert [panel.title for panel in panels[:2]] == ["3 photons", "exact, 3 photons"]
     few, many = panels[0].image, panels[4].image
     assert (few.sum(), many.sum()) == (3, 12)
@@ -76,19 +78,19 @@ def test_captions_tell_the_psnr() -> None:
     """Each image has its PSNR, the truth the level; of a stack a plane and a cut along z are shown."""
     truth = np.random.default_rng(0).uniform(1, 2, (6, 8, 8))
     made = {3.0: {"noisy": np.roll(truth, 1), "truth": truth}}
-    shown, captions = gap.captioned(made, {"noisy": "seen", "truth": "truth"})
-    score = gap.level_psnr(made[3.0]["noisy"], truth)
+    shown, captions = gap.figures.captioned(made, {"noisy": "seen", "truth": "truth"})
+    score = gap.measures.level_psnr(made[3.0]["noisy"], truth)
     assert captions == [f"seen\n{score:.1f} dB", "truth\nlevel 3 dB", "seen\nalong z", "truth\nalong z"]
     np.testing.assert_array_equal(shown["truth 3"], truth[3])
     np.testing.assert_array_equal(shown["truth 3 along z"], truth[:, 4])
-    flat, captions = gap.captioned({0.0: {"truth": truth[0]}}, {"truth": "truth"})
+    flat, captions = gap.figures.captioned({0.0: {"truth": truth[0]}}, {"truth": "truth"})
     assert captions == ["truth\nlevel 0 dB"]
     np.testing.assert_array_equal(flat["truth 0"], truth[0])
 
 
 def test_samples_come_with_mean_and_spread() -> None:
     """A row a level: noisy, two samples, and mean and spread of all; of two samples these follow from them."""
-    panels = gap.sample_panels(net(), (3.0,), 2, 16, 0, 4.0)
+    panels = gap.figures.sample_panels(net(), (3.0,), 2, 16, 0, 4.0)
     noisy, one, other, mean, spread = (panel.image for panel in panels)
     np.testing.assert_allclose(mean, (one + other) / 2, rtol=1e-5)
     np.testing.assert_allclose(spread, np.abs(one - other) / 2, atol=1e-5)
@@ -98,7 +100,7 @@ def test_samples_come_with_mean_and_spread() -> None:
 
 def test_photons_accumulate() -> None:
     """From level to level no photon is lost, labels tell their number, and the expectation has mean 1."""
-    made = gap.accumulated(net(), (-20, -10, -5), 16, 0)
+    made = gap.figures.accumulated(net(), (-20, -10, -5), 16, 0)
     photons = [panels[0].image for panels in made.values()]
     assert list(made) == [f"{image.sum():.0f} photons" for image in photons]
     assert all((after >= before).all() for before, after in itertools.pairwise(photons))
@@ -109,22 +111,11 @@ def test_photons_accumulate() -> None:
 def test_curves_are_means_over_seeds() -> None:
     """Mean and standard deviation of a sample at each place, of the rows asked for; a single value has no spread."""
     rows = {"x": np.array([0, 0, 1, 2, 2, 0]), "y": np.array([1.0, 3, 7, 5, 5, 9]), "k": np.array([1, 1, 1, 1, 1, 2])}
-    (line,) = gap.curves(rows, {"y": "name"}, "x", k=1)
+    rows["seed"] = np.arange(6)
+    (line,) = gap.figures.curves(rows, {"y": "name"}, "x", k=1)
     assert (line.x.tolist(), line.y.tolist(), line.label) == ([0, 1, 2], [2, 7, 5], "name")
     assert line.spread is not None
     assert line.spread.tolist() == [2**0.5, 0, 0]
-
-
-def test_a_row_that_differs_is_told() -> None:
-    """Within the tolerance nothing happens; beyond it, or without such a row, the study is called stale."""
-    rows = {"seed": np.array([0, 1]), "psnr": np.array([20.0, 30.0])}
-    gap.check_row(rows, {"psnr": 30.04}, atol=0.05, seed=1)
-    with pytest.raises(
-        ValueError, match=r"psnr with .*expected 30, as precomputed, got 30\.1 computed again\. Run: make"
-    ):
-        gap.check_row(rows, {"psnr": 30.1}, atol=0.05, seed=1)
-    with pytest.raises(ValueError, match="rows: expected one with"):
-        gap.check_row(rows, {"psnr": 30.1}, atol=0.05, seed=2)
 
 
 def test_counts_of_a_user_are_denoised(tmp_path: Path) -> None:
@@ -133,17 +124,17 @@ def test_counts_of_a_user_are_denoised(tmp_path: Path) -> None:
     counts = np.random.default_rng(0).poisson(2.0, (6, 140, 20))
     for name, array in {"plane": counts[0], "stack": counts[:, :20]}.items():
         np.save(tmp_path / f"{name}.npy", array)
-        found = gap.own(tmp_path / f"{name}.npy", nets)
+        found = gap.figures.own(tmp_path / f"{name}.npy", nets)
         np.testing.assert_array_equal(found["counts"], array)
         assert found["estimate"].shape == array.shape
         assert found["estimate"].sum() == pytest.approx(array.sum(), rel=1e-4)
         assert ("sample" in found) == (name == "plane")
-    found = gap.own(tmp_path / "plane.npy", nets)
+    found = gap.figures.own(tmp_path / "plane.npy", nets)
     assert found["sample"].shape == (128, 20)
     assert found["sample"].sum() == pytest.approx(counts[0, :128].sum(), rel=1e-4)
     np.save(tmp_path / "bad.npy", counts * 0.3)
     with pytest.raises(ValueError, match="expected photon counts, got no photon counts: "):
-        gap.own(tmp_path / "bad.npy", nets)
+        gap.figures.own(tmp_path / "bad.npy", nets)
     np.save(tmp_path / "four.npy", counts.reshape(2, 3, 140, 20))
     with pytest.raises(ValueError, match=r"an image \(Y, X\) or a stack \(Z, Y, X\), got shape"):
-        gap.own(tmp_path / "four.npy", nets)
+        gap.figures.own(tmp_path / "four.npy", nets)

@@ -10,7 +10,8 @@ import torch
 from scipy import stats
 from scipy.ndimage import gaussian_filter
 
-from noisebook.papers.gap.baselines import (
+from noisebook.papers.gap.data import ExactPredictor, ToyPrior, toy_prior
+from noisebook.papers.gap.measures import (
     WIDTHS_PX,
     anscombe,
     best_gaussian,
@@ -19,7 +20,6 @@ from noisebook.papers.gap.baselines import (
     inverse_anscombe,
     level_psnr,
 )
-from noisebook.papers.gap.toy import ExactPredictor, ToyPrior, toy_prior
 from noisebook.phantoms import Cells
 
 

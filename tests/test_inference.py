@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from noisebook.inference import tiled
-from noisebook.papers.linearized import FBPConvNet
+from noisebook.papers.linearized.model import FBPConvNet
 
 
 def net() -> FBPConvNet:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from noisebook.jacobian import Jacobian, diagonal, white
-from noisebook.papers.linearized import FBPConvNet
+from noisebook.papers.linearized.model import FBPConvNet
 
 
 def user_net() -> nn.Module:

@@ -10,7 +10,7 @@ from torch import nn
 
 from noisebook import ct
 from noisebook.jacobian import Jacobian, coloured, diagonal, noise_map, white
-from noisebook.papers.linearized import FBPConvNet
+from noisebook.papers.linearized.model import FBPConvNet
 
 
 def net(levels: int = 2) -> FBPConvNet:

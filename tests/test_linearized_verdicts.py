@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from noisebook import studies
+from noisebook import claims
 from noisebook.papers import linearized
 
 EXACT = {"double backward": np.zeros(3), "finite differences": np.zeros(3)}
@@ -42,10 +44,15 @@ def results() -> dict[str, dict[str, np.ndarray]]:
     return found | {"i0-10": study(1.7), "i0-100": study(3.1), "i0-l1": short}
 
 
+def measured(results: dict[str, dict[str, np.ndarray]], errors: dict, adjoints: dict) -> list:
+    """The claims of the chapter from given studies."""
+    return linearized.PAPER.claims(results | {"derivatives": errors, "adjoints": adjoints})
+
+
 def verdicts(results: dict[str, dict[str, np.ndarray]], errors: dict[str, np.ndarray] = EXACT) -> dict[str, str]:
     """The verdict of every claim by its id."""
     adjoints = dict.fromkeys(("Jacobian", "projection", "back-projection", "FBP"), errors["double backward"])
-    return {claim.id: claim.verdict for claim in linearized.claims(errors, adjoints, results, "data", "schedule")}
+    return {claim.id: claim.verdict for claim in measured(results, errors, adjoints)}
 
 
 def test_everything_holds_where_all_is_as_the_paper_says(results: dict[str, dict[str, np.ndarray]]) -> None:
@@ -83,54 +90,54 @@ def test_wrong_derivatives_fail(results: dict[str, dict[str, np.ndarray]]) -> No
     assert all(found[name] == "fails" for name in ("L1a", "L1b", "L2a", "L2b", "L2c", "L2d"))
 
 
-def test_claims_name_what_they_were_measured_on(results: dict[str, dict[str, np.ndarray]]) -> None:
-    """Whatever a run used, a study's claim carries the data, realisations and nets of every study that it compares."""
-    adjoints = dict.fromkeys(("Jacobian", "projection"), np.zeros(3))
-    found = {claim.id: claim for claim in linearized.claims(EXACT, adjoints, results, "other data", "other net")}
-    assert linearized.study_of("elongation").data in found["L10"].data
+def test_claims_name_what_they_were_measured_on() -> None:
+    """A claim carries the data, realisations, studies and networks that it compares."""
+    exact = {name: np.zeros(3) for name in ("Jacobian", "projection", "back-projection", "FBP")}
+    found = {claim.id: claim for claim in measured({}, EXACT, exact)}
     assert "11 base channels" in found["L10"].schedule
-    assert "precomputed study i0, 10,000 realisations" in found["L3a"].data
-    assert (found["L1a"].data, found["L1a"].schedule) == (found["L2a"].data, found["L2a"].schedule)
-    assert (found["L2a"].data, found["L2a"].schedule) == ("other data", "other net")
-    assert found["L2b"].schedule == ""  # no network projects
-    assert "one value a region, 4 regions" in found["L3a"].data
-    assert "precomputed studies i0, i0-seed1, i0-seed2, 10,000 and 2,000 realisations" in found["L3b"].data
+    assert found["L3a"].data == ("simulated patients, 10,000 realisations, precomputed study i0, one value a region")
     assert "precomputed studies i0-10, i0" in found["L6a"].data
-    assert found["L6a"].schedule.endswith("exposure I0/10 against exposure I0")
+    assert found["L6a"].schedule.endswith("at exposure I0/10 against " + found["L3a"].schedule.split("; ")[-1])
     assert found["L9a"].schedule.split("; ")[1] == "L1 against noise free images"
-    studied = [claim for name, claim in found.items() if not name.startswith(("L1a", "L1b", "L2"))]
-    assert all("(simulated), precomputed stud" in claim.data for claim in studied)
+    assert found["L2b"].schedule == ""  # no network projects
+
+
+def test_the_published_numbers_are_the_paper_s() -> None:
+    """What claims.yaml says was published follows from the tables of the paper."""
+    published = {r["id"]: r.get("published", "") for r in claims.records(Path(linearized.__path__[0]) / "claims.yaml")}
+    paper = linearized.measures.PAPER
+    for id, quantity in (("L3a", "sd / HU"), ("L5a", "CRC")):
+        ratios = np.divide(paper[f"{quantity}, linear"], paper[f"{quantity}, Monte Carlo"])
+        assert published[id] == ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    for ids, quantity in (("L6a L6b", "sd"), ("L6c L6d", "CRC")):
+        steps = np.diff(np.log2(linearized.measures.paper_ratios(quantity)))
+        assert [published[id] for id in ids.split()] == [f"{step:+.2f}" for step in steps]
+    gains = linearized.measures.PAPER_PSNR_GAIN.values()
+    assert [published[f"L4{letter}"] for letter in "abc"] == [f"{gain:+.2f} dB" for gain in gains]
 
 
 def test_the_reference_s_own_noise_is_taken_off(results: dict[str, dict[str, np.ndarray]]) -> None:
     """Monte Carlo whose error falls as 1/N gains 3 dB a doubling, whatever noise the reference adds to both."""
-    config = linearized.study_of("i0").config
-    error = 1 / np.array(config["subsets"]) + 1 / config["reference"]
+    error = 1 / np.array(linearized.measures.SUBSETS) + 1 / linearized.measures.REFERENCE
     change = {"i0": study(1.0) | {"psnr": np.tile(-10 * np.log10(error), (4, 1))}}
-    found = {claim.id: claim for claim in linearized.claims(EXACT, {}, results | change, "data", "net")}
-    assert found["L4d"].mean == pytest.approx(10 * np.log10(2))
+    assert linearized.measures.doubling_gain(results | change).mean() == pytest.approx(10 * np.log10(2))
 
 
 def test_tables_hold_the_numbers(results: dict[str, dict[str, np.ndarray]]) -> None:
     """Ours stand beside the paper's; equal accuracy is ten decibels a tenfold."""
-    beside = linearized.beside_the_paper(results["i0"])
+    beside = linearized.measures.beside_the_paper(results["i0"])
     assert beside["CRC, linear"][0] == pytest.approx(0.1)
     assert beside["sd / HU, Monte Carlo"][beside["region"].index("paper 3")] == 3.26
-    cost = linearized.cost_table(results | {"i0": study(1.0, linear_psnr=39.0)})
+    cost = linearized.measures.cost_table(results | {"i0": study(1.0, linear_psnr=39.0)})
     assert cost["scans of equal accuracy, at least"][0] == 20000
     assert cost["net"].count("L1") == 4
-    assert linearized.ratios(results)["I0/10"]["CRC"] == pytest.approx(np.full(4, 1.7))
-    assert linearized.paper_ratios("sd") == pytest.approx([0.984, 1.697, 3.122], abs=1e-3)
+    assert linearized.measures.ratios(results)["I0/10"]["CRC"] == pytest.approx(np.full(4, 1.7))
+    assert linearized.measures.paper_ratios("sd") == pytest.approx([0.984, 1.697, 3.122], abs=1e-3)
 
 
 def test_covariance_rows_are_centred_on_the_pixel() -> None:
     """The crop has the pixel in its middle, and the third row is the difference."""
-    rows = linearized.covariance_rows(study(1.5), half=2)
+    rows = linearized.measures.covariance_rows(study(1.5), half=2)
     assert rows["linear"][0].shape == (5, 5)
     assert rows["linear"][3][2, 2] == 9
     assert rows["linear − Monte Carlo"][0][2, 2] == 5
-
-
-def test_no_study_is_stale() -> None:
-    """Every committed study was made by the present function, configuration and weights."""
-    assert [problem for one in linearized.STUDIES for problem in studies.stale(one)] == []

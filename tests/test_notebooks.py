@@ -174,7 +174,7 @@ def figure(one: dict, said: bool) -> list[str]:
         return []
     alt = one["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")
     found = [] if len(alt.split()) >= 4 else ["a figure without alt text (metadata mystnb.image.alt)"]
-    found += [] if one["metadata"].get("origins") else ["a figure without what it is made of (metadata origins)"]
+    found += [] if one["metadata"].get("made_of") else ["a figure without what it is made of (metadata origins)"]
     return found + ([] if said else ["a figure without text since the last one"])
 
 
@@ -209,7 +209,7 @@ def test_a_chapter_keeps_the_shape(path):
 def test_what_figures_are_made_of_exists(path):
     """Every origin that a cell names is a network of the registry, a study of the chapter, or data in words."""
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    named = {name for one in cells for names in one["metadata"].get("origins", {}).values() for name in names}
+    named = {name for one in cells for names in one["metadata"].get("made_of", {}).values() for name in names}
     kept = {file.stem for file in (_paths.DATA / "studies" / path.stem).glob("*.json")}
     known = _registry.entries().keys() | {f"study {name}" for name in kept}
     assert {name for name in named if not name.startswith("data ")} <= known
@@ -273,7 +273,7 @@ BROKEN = {
         "x was overwritten",
     ),
     "no alt": (lambda c: c["cells"][9].update(metadata={}), "cell 10: a figure without alt text"),
-    "no origin": (lambda c: c["cells"][9]["metadata"].pop("origins"), "cell 10: a figure without what it is made of"),
+    "no origin": (lambda c: c["cells"][9]["metadata"].pop("made_of"), "cell 10: a figure without what it is made of"),
     "no sentence": (lambda c: c["cells"][10].update(cell("y = 1")), "cell 12: a figure without text"),
     "order": (lambda c: _replace(c, 4, "### Claims"), "no heading on data"),
     "doubled": (lambda c: _swap(c, 0, "## Method", r"$a \\beta$"), "cell 1: mathematics with a doubled backslash"),

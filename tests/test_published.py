@@ -15,22 +15,22 @@ FAMILIES: dict[str, tuple[int, Callable[[], nn.Module], published.Shapes]] = {
     **{
         f"regularity s = {s}": (
             130,
-            lambda s=s: regularity.UNet(s),
+            lambda s=s: regularity.model.UNet(s),
             {name: tuple(value.shape) for name, value in published.regularity(s, device="meta").items()},
         )
         for s in (1, 2, 3)
     },
-    "generator": (32, cyclegan.Generator, published.GENERATOR),
-    "discriminator": (5, cyclegan.Discriminator, published.DISCRIMINATOR),
-    "gap 2-D": (78, gap.UNet, published.gap(published.GAP_2D, 2)),
-    "gap 2-D, concat": (78, lambda: gap.UNet(merge="concat"), published.gap(published.GAP_2D, 2, concat=True)),
-    "gap 3-D": (50, lambda: gap.UNet(3, depth=4), published.gap(published.GAP_3D, 3)),
+    "generator": (32, cyclegan.model.Generator, published.GENERATOR),
+    "discriminator": (5, cyclegan.model.Discriminator, published.DISCRIMINATOR),
+    "gap 2-D": (78, gap.model.UNet, published.gap(published.GAP_2D, 2)),
+    "gap 2-D, concat": (78, lambda: gap.model.UNet(merge="concat"), published.gap(published.GAP_2D, 2, concat=True)),
+    "gap 3-D": (50, lambda: gap.model.UNet(3, depth=4), published.gap(published.GAP_3D, 3)),
     "gap 3-D, z stage 1": (
         50,
-        lambda: gap.UNet(3, depth=4, z_conv_stage=1),
+        lambda: gap.model.UNet(3, depth=4, z_conv_stage=1),
         published.gap(published.GAP_3D, 3, z_conv_stage=1),
     ),
-    "linearized": (118, linearized.FBPConvNet, dict(published.fbpconvnet())),
+    "linearized": (118, linearized.model.FBPConvNet, dict(published.fbpconvnet())),
 }
 
 
@@ -59,6 +59,6 @@ def as_keras(net: nn.Module) -> Iterator[tuple[int, ...]]:
 def test_keras_layers_have_the_published_shapes(name: str, count: int) -> None:
     """Layer by layer in the order of the forward pass; not of the VAE: ours has a normalisation more than theirs."""
     with torch.device("meta"):
-        net = xray.ResidualAutoencoder() if name == "residual" else xray.Autoencoder(int(name[3:]))
+        net = xray.model.ResidualAutoencoder() if name == "residual" else xray.model.Autoencoder(int(name[3:]))
     assert list(as_keras(net)) == published.KERAS[name]
     assert sum(map(math.prod, published.KERAS[name])) == count

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from noisebook import weights
 from noisebook._registry import QUANTITIES
 from noisebook.papers import cyclegan, gap, linearized, regularity, xray
-from noisebook.papers.gap.counts import brightness
-from noisebook.papers.gap.sample import kept_share
+from noisebook.papers.gap.model import brightness, kept_share
 
 COUNTS = ("gap-2d", "gap-2d-mse", "gap-2d-wide", "gap-3d", "gap-toy")
 SIDES = {"gap-3d": (8, 24, 24), "gap-toy": (8, 8)}
@@ -32,6 +31,12 @@ def grain(net: str, rate: float, ground: float = 0.1) -> Tensor:
     return torch.poisson(rates, generator=torch.Generator().manual_seed(0))
 
 
+def forget(net: nn.Module) -> None:
+    """Take the ranges off a network and its parts."""
+    for part in net.modules():
+        vars(part).pop("trained_on", None)
+
+
 @pytest.mark.parametrize("name", COUNTS)
 def test_a_brighter_grain_is_no_black_hole(name: str) -> None:
     """Of a grain that is too bright a net keeps as much, within a third, as of the same grain at a brightness it knows.
@@ -39,12 +44,12 @@ def test_a_brighter_grain_is_no_black_hole(name: str) -> None:
     The black hole kept a millionth of it. The bound is the net's own: how much of such a grain is left at all is a
     matter of what images it was trained on, and thinning cannot change that.
     """
-    net, share = gap.load(name), {}
+    net, share = gap.experiment.NETWORKS.load(name), {}
     at = middle(name, 3 if name != "gap-toy" else 2)
     known = weights.metadata(name).trained_on["patch"].high / 2
     for rate in (known, 46.0, 1000.0):
         counts = grain(name, rate, 0.1 * rate / 46)
-        share[rate] = float(gap.denoise(net, counts)[at].sum() / counts[at].sum())
+        share[rate] = float(gap.model.denoise(net, counts)[at].sum() / counts[at].sum())
     assert min(share[46.0], share[1000.0]) > 2 / 3 * share[known] > 0.05, share
 
 
@@ -60,11 +65,11 @@ def wide(name: str) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_photons_stay_photons(name: str) -> None:
-    """From one photon to 10^5 a pixel: finite, not negative, of the image's sum, twice the same; flat stays as bright."""
-    net, counts = gap.load(name), torch.cat([*wide(name).values()])
+    """From one photon to 10^5 a pixel: finite, not negative, of the image's sum, repeatable; flat stays as bright."""
+    net, counts = gap.experiment.NETWORKS.load(name), torch.cat([*wide(name).values()])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of dim images, tested below
-        found, again = (gap.denoise(net, counts) for _ in range(2))
+        found, again = (gap.model.denoise(net, counts) for _ in range(2))
     assert torch.equal(found, again)
     assert bool(found.isfinite().all() and (found >= 0).all())
     torch.testing.assert_close(found.flatten(1).sum(1), counts.flatten(1).sum(1), rtol=1e-4, atol=0)
@@ -75,32 +80,32 @@ def test_photons_stay_photons(name: str) -> None:
 
 def test_images_within_the_range_are_left_alone() -> None:
     """Beside a bright image, and with known ranges, an ordinary one has the very numbers of the net without ranges."""
-    net = gap.load("gap-2d")
-    counts = torch.cat([gap.drawn(0, (48, 48), 6.0)[1], grain("gap-2d", 46.0)])
-    found = gap.denoise(net, counts)
+    net = gap.experiment.NETWORKS.load("gap-2d")
+    counts = torch.cat([gap.data.drawn(0, (48, 48), 6.0)[1], grain("gap-2d", 46.0)])
+    found = gap.model.denoise(net, counts)
     assert (kept_share(net, counts) < 1).flatten().tolist() == [False, True]
-    del net.trained_on
-    plain = gap.denoise(net, counts)
+    forget(net)
+    plain = gap.model.denoise(net, counts)
     assert torch.equal(found[0], plain[0])
     assert not torch.equal(found[1], plain[1])
 
 
 def test_brighter_tissue_is_denoised_better_than_by_the_best_filter() -> None:
     """Four times brighter than in training, thinned photons beat the best Gaussian; all of them lose by over 10 dB."""
-    net = gap.load("gap-2d")
-    truth, counts = (image[0, 0].numpy() for image in gap.drawn(3, (128, 128), 12.0))
-    best = gap.level_psnr(gap.best_gaussian(counts, truth)[0], truth)
-    thinned = gap.level_psnr(gap.denoise(net, torch.from_numpy(counts)[None, None])[0, 0].numpy(), truth)
-    del net.trained_on
-    plain = gap.level_psnr(gap.denoise(net, torch.from_numpy(counts)[None, None])[0, 0].numpy(), truth)
+    net = gap.experiment.NETWORKS.load("gap-2d")
+    truth, counts = (image[0, 0].numpy() for image in gap.data.drawn(3, (128, 128), 12.0))
+    best = gap.measures.level_psnr(gap.measures.best_gaussian(counts, truth)[0], truth)
+    thinned = gap.measures.level_psnr(gap.model.denoise(net, torch.from_numpy(counts)[None, None])[0, 0].numpy(), truth)
+    forget(net)
+    plain = gap.measures.level_psnr(gap.model.denoise(net, torch.from_numpy(counts)[None, None])[0, 0].numpy(), truth)
     assert plain + 10 < best < thinned
 
 
 def test_photons_accumulate_beyond_the_range_without_a_hole() -> None:
     """A sample that is begun from a bright grain keeps it, though the net was trained on dimmer ones."""
-    net, counts = gap.load("gap-2d"), grain("gap-2d", 46.0, 1.0)
+    net, counts = gap.experiment.NETWORKS.load("gap-2d"), grain("gap-2d", 46.0, 1.0)
     stop = 10 * float(counts.mean().log10()) + 3
-    made = gap.sample(net, counts, stop_db=stop, beta=0.5, generator=torch.Generator().manual_seed(0))
+    made = gap.model.sample(net, counts, stop_db=stop, beta=0.5, generator=torch.Generator().manual_seed(0))
     at = middle("gap-2d", 3)
     assert float((made.estimate / made.estimate.sum())[at].sum() / (counts / counts.sum())[at].sum()) > 0.2
 
@@ -108,15 +113,22 @@ def test_photons_accumulate_beyond_the_range_without_a_hole() -> None:
 def doors() -> dict[str, Callable[[np.ndarray], np.ndarray]]:
     """By name, each network whose inputs are no counts, through its chapter's own door: an image (Y, X) to the same."""
     found: dict[str, Callable[[np.ndarray], np.ndarray]] = {}
-    for name in linearized.EMBEDDED:
-        found[name] = lambda image, name=name: linearized.denoise(linearized.load(name), image[None])
-    for name in cyclegan.EMBEDDED:
-        found[name] = lambda image, name=name: cyclegan.denoise(cyclegan.load(name).q2f, image[None])
-    found["cyclegan-small back"] = lambda image: cyclegan.denoise(cyclegan.load().f2q, image[None])
-    for paper, door in ((regularity, regularity.apply), (xray, xray.denoise)):
-        for name in paper.EMBEDDED:
-            found[name] = lambda image, name=name, paper=paper, door=door: np.asarray(
-                door(paper.load(name), torch.from_numpy(image[None, None]))
+    for name in linearized.experiment.SHIPPED:
+        found[name] = lambda image, name=name: linearized.model.denoise(
+            linearized.experiment.NETWORKS.load(name), image[None]
+        )
+    nets = cyclegan.experiment.NETWORKS.load
+    for name in cyclegan.experiment.SHIPPED:
+        found[name] = lambda image, name=name: cyclegan.model.denoise(nets(name).q2f, image[None])
+    found["cyclegan-small back"] = lambda image: cyclegan.model.denoise(nets("cyclegan-small").f2q, image[None])
+    xrays = xray.experiment.NETWORKS
+    for ids, load, door in (
+        (regularity.experiment.SHIPPED, regularity.experiment.NETWORKS.load, regularity.model.apply),
+        (xrays.shipped, xrays.load, xray.model.denoise),
+    ):
+        for name in ids:
+            found[name] = lambda image, name=name, load=load, door=door: np.asarray(
+                door(load(name), torch.from_numpy(image[None, None]))
             )
     return found
 
@@ -147,13 +159,13 @@ def test_values_outside_are_warned_of_and_bounded(name: str) -> None:
 def test_pixels_of_another_size_and_dim_images_are_warned_of() -> None:
     """A CT net warns of 0.43 mm where it knows 0.75 mm, and the photon net of one photon in an image; not of theirs."""
     image = np.full((1, 64, 64), 40, np.float32)
-    linearized.denoise(linearized.load(), image, 0.75)
+    linearized.model.denoise(linearized.experiment.NETWORKS.load("linearized-quarter"), image, 0.75)
     with pytest.warns(UserWarning, match=r"pixel sizes 0\.431 mm; the network was trained on 0\.75 mm"):
-        linearized.denoise(linearized.load(), image, 0.431)
+        linearized.model.denoise(linearized.experiment.NETWORKS.load("linearized-quarter"), image, 0.431)
     one = torch.zeros(1, 1, 64, 64)
     one[..., 20, 20] = 1
     with pytest.warns(UserWarning, match=r"mean of the image 0\.0002441 photons per pixel; the network was trained on"):
-        gap.denoise(gap.load("gap-2d"), one)
+        gap.model.denoise(gap.experiment.NETWORKS.load("gap-2d"), one)
 
 
 def test_ranges_are_those_of_the_training_inputs(tmp_path: Path) -> None:
@@ -161,15 +173,16 @@ def test_ranges_are_those_of_the_training_inputs(tmp_path: Path) -> None:
     assert weights.span("HU", [np.array([3, -7]), torch.tensor([5.0])]) == weights.Range("HU", -7.0, 5.0)
     found = brightness(torch.tensor([[[[9.0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 3]]]]))
     assert {name: float(value) for name, value in found.items()} == {"pixel": 9.0, "patch": 1.0, "image": 1.0}
-    config = replace(gap.SMALL, images=2, size=(16, 16), crop=(8, 8), depth=2, width=2, steps=2, epochs=2, batch=2)
+    config = replace(
+        gap.experiment.SMALL, images=2, size=(16, 16), crop=(8, 8), depth=2, width=2, steps=2, epochs=2, batch=2
+    )
     seen: list[Tensor] = []
-    trainee = gap.Training(config)
+    trainee = gap.experiment.Training(config)
     trainee.model.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    images = gap.simulated(config)[0]
-    gap.training.training.fit(trainee, lambda _, g: gap.batches(images, config, g), epochs=2, folder=tmp_path, seed=0)
+    gap.experiment.NETWORKS.train(config, tmp_path, trainee=trainee, device="cpu", progress=False)
     wanted = [float(part.flatten(1).mean(1).max()) for part in seen]
     assert len(seen) == 4
-    assert gap.training.trained_on(config)["image"].high == pytest.approx(max(wanted))
+    assert gap.experiment.trained_on(config)["image"].high == pytest.approx(max(wanted))
 
 
 @pytest.mark.parametrize(("value", "text"), [({}, "none"), ({"value": (1, 0)}, "value"), ({"size": (0, 1)}, "size")])
@@ -187,5 +200,8 @@ def test_every_card_says_what_its_network_was_trained_on() -> None:
         card = weights.model_card(entry.id)
         for name, known in entry.trained_on.items():
             assert f"{QUANTITIES[name]} {known}" in card
-    assert weights.carried(nn.Sequential(xray.load("xray-ae"), nn.Sigmoid())) == weights.metadata("xray-ae").trained_on
+    assert (
+        weights.carried(nn.Sequential(xray.experiment.NETWORKS.load("xray-ae"), nn.Sigmoid()))
+        == weights.metadata("xray-ae").trained_on
+    )
     assert weights.carried(nn.Identity()) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from noisebook import archives, weights
 from noisebook.papers import regularity
 from noisebook.training import fit
 
-TINY = regularity.Config(width=2, base=32, images=12, batch=4, epochs=2)
+NETWORKS = regularity.experiment.NETWORKS
+THEIRS = "regularity-s1-decay-0"
+TINY = regularity.experiment.Config(width=2, base=32, images=12, batch=4, epochs=2)
 
 
 class Plain:
@@ -31,13 +34,13 @@ class Plain:
 def test_the_authors_size_has_the_authors_parameters(scaling: int, count: int) -> None:
     """64 channels: the published numbers of parameters."""
     with torch.device("meta"):
-        assert sum(p.numel() for p in regularity.UNet(scaling).parameters()) == count
+        assert sum(p.numel() for p in regularity.model.UNet(scaling).parameters()) == count
 
 
 @pytest.mark.parametrize(("scaling", "sides"), [(1, (33, 47)), (2, (64, 79)), (3, (97, 80))])
 def test_odd_sides_keep_their_size(scaling: int, sides: tuple[int, int]) -> None:
     """Any sides from the smallest on come back with the same shape, for any batch."""
-    net = regularity.UNet(scaling, 2).eval()
+    net = regularity.model.UNet(scaling, 2).eval()
     assert min(sides) >= net.smallest
     for batch in (1, 3):
         assert net(torch.rand(batch, 1, *sides)).shape == (batch, 1, *sides)
@@ -76,7 +79,7 @@ def test_published_weights_load_and_mean_what_they_mean(scaling: int, sides: tup
     torch.manual_seed(scaling)
     state = published.regularity(scaling, 4)
     state |= {name: torch.rand_like(value) + 0.5 for name, value in state.items() if "running" in name}
-    net = weights.into(regularity.UNet(scaling, 4), state).eval()
+    net = weights.into(regularity.model.UNet(scaling, 4), state).eval()
     image = torch.rand(2, 1, *sides)
     torch.testing.assert_close(net(image), by_name(state, image, scaling))
 
@@ -85,24 +88,24 @@ def test_published_weights_load_and_mean_what_they_mean(scaling: int, sides: tup
 def test_a_wrong_scaling_is_refused(scaling: float) -> None:
     """Scalings are whole numbers from 1 on."""
     with pytest.raises(ValueError, match="scaling: expected a whole number from 1 on"):
-        regularity.UNet(scaling)  # type: ignore[arg-type]
+        regularity.model.UNet(scaling)  # type: ignore[arg-type]
 
 
 def test_wrong_widths_images_and_weights_are_refused() -> None:
     """Odd widths, too small images, and weights of another scaling are named."""
     with pytest.raises(ValueError, match="width: expected an even number"):
-        regularity.UNet(1, 3)
+        regularity.model.UNet(1, 3)
     with pytest.raises(ValueError, match="sides from 80 on"):
-        regularity.UNet(3, 2)(torch.rand(1, 1, 79, 90))
+        regularity.model.UNet(3, 2)(torch.rand(1, 1, 79, 90))
     with pytest.raises(ValueError, match=r"\(4, 2, 6, 6\) for \(4, 2, 3, 3\)"):
-        weights.into(regularity.UNet(1, 2), regularity.UNet(2, 2).state_dict())
+        weights.into(regularity.model.UNet(1, 2), regularity.model.UNet(2, 2).state_dict())
 
 
 def test_circles_are_drawn_as_by_a_loop() -> None:
     """The vectorised drawing equals the definition, pixel by pixel, circle by circle."""
-    circles = regularity.draw(70, seed=3)[60:]
+    circles = regularity.data.draw(70, seed=3)[60:]
     size = 20
-    found = regularity.render(circles, size)
+    found = regularity.data.render(circles, size)
     for image, row in zip(found[:, 0], circles, strict=True):
         for y in range(size):
             for x in range(size):
@@ -116,24 +119,24 @@ def test_circles_are_drawn_as_by_a_loop() -> None:
 
 def test_a_negative_radius_draws_nothing() -> None:
     """Only circles of positive radius are drawn."""
-    assert not regularity.render(torch.tensor([[[0.5, 0.5, -0.3, 1.0]]]), 16).any()
+    assert not regularity.data.render(torch.tensor([[[0.5, 0.5, -0.3, 1.0]]]), 16).any()
 
 
 def test_the_draw_has_its_law_and_its_seed() -> None:
     """Normal about 0.5 with sd 0.5: 15.9 % of the radii are negative; one seed, one draw."""
-    circles = regularity.draw()
+    circles = regularity.data.draw()
     assert float(circles.mean()) == pytest.approx(0.5, abs=0.01)
     assert float((circles[..., 2] < 0).double().mean()) == pytest.approx(0.159, abs=0.006)
-    torch.testing.assert_close(circles, regularity.draw(), rtol=0, atol=0)
-    assert not torch.equal(circles, regularity.draw(seed=1))
+    torch.testing.assert_close(circles, regularity.data.draw(), rtol=0, atol=0)
+    assert not torch.equal(circles, regularity.data.draw(seed=1))
 
 
 def test_the_authors_csv_is_read_and_written(tmp_path: Path) -> None:
     """20 columns without a header come back exactly."""
-    circles = regularity.draw(7)
-    regularity.write_csv(circles, tmp_path / "c.csv")
+    circles = regularity.data.draw(7)
+    regularity.data.write_csv(circles, tmp_path / "c.csv")
     assert len((tmp_path / "c.csv").read_text().splitlines()[0].split(",")) == 20
-    torch.testing.assert_close(regularity.read_csv(tmp_path / "c.csv"), circles, rtol=0, atol=0)
+    torch.testing.assert_close(regularity.data.read_csv(tmp_path / "c.csv"), circles, rtol=0, atol=0)
 
 
 ROW = ["0.5"] * 20
@@ -162,56 +165,111 @@ def test_wrong_files_of_circles_are_refused(fault: str, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "c.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
-        regularity.read_csv(tmp_path / "c.csv")
+        regularity.data.read_csv(tmp_path / "c.csv")
 
 
-def test_one_step_changes_every_parameter() -> None:
+def test_a_skip_adds_the_input_and_changes_no_name() -> None:
+    """The same weights with a global skip give the same output plus the input."""
+    plain, skip = (regularity.model.UNet(1, 2, skip=skip).eval() for skip in (False, True))
+    weights.into(skip, plain.state_dict())
+    image = torch.rand(2, 1, 33, 40)
+    torch.testing.assert_close(skip(image), plain(image) + image)
+
+
+@pytest.mark.parametrize("scaling", [2, 3])
+def test_resampled_kernels_are_the_same_functions(scaling: int) -> None:
+    """Far from the border, a flat image comes out of the finer network as it does of the coarser one."""
+    coarse, fine = regularity.model.UNet(1, 2).eval(), regularity.model.UNet(scaling, 2).eval()
+    with torch.no_grad():
+        for buffer in (b for name, b in coarse.named_buffers() if name.endswith("running_mean")):
+            buffer.normal_()
+    weights.into(fine, regularity.model.resampled(coarse.state_dict(), scaling))
+    images = [torch.full((1, 1, 64 * s, 64 * s), 0.7) for s in (1, scaling)]
+    values = [net(x)[0, 0, len(x[0, 0]) // 2, len(x[0, 0]) // 2] for net, x in zip((coarse, fine), images, strict=True)]
+    torch.testing.assert_close(*values)
+
+
+@pytest.mark.parametrize("changed", [{}, {"skip": True, "schedule": "cosine"}, {"bfloat16": True}], ids=str)
+def test_one_step_changes_every_parameter(changed: dict) -> None:
     """No layer is left out of the training."""
-    trainee = regularity.Training(TINY)
+    trainee = regularity.experiment.Training(replace(TINY, **changed))
     before = [p.detach().clone() for p in trainee.model.parameters()]
-    truth = regularity.render(regularity.draw(4), 32)
+    truth = regularity.data.render(regularity.data.draw(4), 32)
     trainee.step(Plain(), (truth + 0.07 * torch.randn(truth.shape), truth))
     assert all((a != b).any() for a, b in zip(before, trainee.model.parameters(), strict=True))
 
 
 def test_decay_is_divided_by_the_square_of_the_scaling() -> None:
     """Adam gets reg / s²."""
-    trainee = regularity.Training(replace(TINY, scaling=2, decay=0.1))
+    trainee = regularity.experiment.Training(replace(TINY, scaling=2, decay=0.1))
     assert trainee.optimizer.param_groups[0]["weight_decay"] == pytest.approx(0.025)
 
 
 def test_one_batch_can_be_overfitted() -> None:
     """Many steps on one batch bring its error far below where it began."""
-    trainee = regularity.Training(replace(TINY, width=4, learning_rate=1e-2))
-    truth = regularity.render(regularity.draw(4), 32)
+    trainee = regularity.experiment.Training(replace(TINY, width=4, learning_rate=1e-2))
+    truth = regularity.data.render(regularity.data.draw(4), 32)
     losses = [float(trainee.step(Plain(), (truth, truth))["loss"].detach()) for _ in range(60)]
     assert losses[-1] < 0.2 * losses[0]
 
 
-def test_four_epochs_equal_two_killed_and_two_resumed(tmp_path: Path) -> None:
+RATES = {
+    "constant": dict.fromkeys(range(10), 0.1),
+    "cosine": {k: 0.05 * (1 + math.cos(math.pi * k / 10)) for k in range(10)},
+    "one-cycle": {0: 0.1 / 25, 2: 0.1, 9: 0.1 / 25e4},
+}
+
+
+@pytest.mark.parametrize("schedule", RATES)
+def test_rates_follow_their_schedule(schedule: str) -> None:
+    """In ten steps: a constant, half a cosine from the peak, or up from a 25th of it in the first three and down."""
+    config = replace(TINY, images=40, epochs=1, schedule=schedule, learning_rate=0.1)
+    trainee = regularity.experiment.Training(config)
+    assert config.steps == 10
+    truth = regularity.data.render(regularity.data.draw(4), 32)
+    found = []
+    for _ in range(config.steps):
+        found.append(trainee.optimizer.param_groups[0]["lr"])
+        trainee.step(Plain(), (truth, truth))
+    assert {k: found[k] for k in RATES[schedule]} == pytest.approx(RATES[schedule])
+
+
+def test_unknown_schedules_are_refused() -> None:
+    """The schedules are named."""
+    with pytest.raises(ValueError, match="schedule: expected one of"):
+        regularity.experiment.Training(replace(TINY, schedule="linear"))
+
+
+@pytest.mark.parametrize("schedule", RATES)
+def test_four_epochs_equal_two_killed_and_two_resumed(schedule: str, tmp_path: Path) -> None:
     """Training resumes exactly: identical weights; and a finished net is not trained again."""
-    whole = regularity.train(replace(TINY, epochs=4), tmp_path / "whole", device="cpu")
-    regularity.train(TINY, tmp_path / "parts", device="cpu")
+    config = replace(TINY, epochs=4, schedule=schedule)
+    whole = NETWORKS.train(config, tmp_path / "whole", device="cpu").net
+    of_epoch = regularity.experiment.batches(config, None, tmp_path)
+    half = {"epochs": 2, "folder": tmp_path / "parts", "seed": config.seed, "device": "cpu"}
+    fit(regularity.experiment.Training(config), of_epoch, **half)  # type: ignore[arg-type]
     (tmp_path / "parts" / "checkpoint-0003.partial").write_bytes(b"half a file, as kill -9 leaves it")
-    resumed = regularity.train(replace(TINY, epochs=4), tmp_path / "parts", device="cpu")
+    resumed = NETWORKS.train(config, tmp_path / "parts", device="cpu").net
     for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
     stamp = (tmp_path / "parts" / "checkpoint-0004.pt").stat().st_mtime_ns
-    regularity.train(replace(TINY, epochs=4), tmp_path / "parts", device="cpu")
+    NETWORKS.train(config, tmp_path / "parts", device="cpu")
     assert (tmp_path / "parts" / "checkpoint-0004.pt").stat().st_mtime_ns == stamp
 
 
 def test_a_warm_start_begins_with_the_given_weights(tmp_path: Path) -> None:
     """With a learning rate of nearly nothing, the trained kernels are those it started from, not new ones."""
-    start = regularity.build(replace(TINY, seed=5)).state_dict()
-    net = regularity.train(replace(TINY, learning_rate=1e-12), tmp_path, start=start, device="cpu")
+    start = regularity.experiment.build(replace(TINY, seed=5)).state_dict()
+    config = replace(TINY, learning_rate=1e-12)
+    trainee = regularity.experiment.Training(config, start)
+    net = NETWORKS.train(config, tmp_path, trainee=trainee, device="cpu").net
     torch.testing.assert_close(net.inc.double_conv[0].weight, start["inc.double_conv.0.weight"])
 
 
 def test_batches_hold_every_image_once_with_new_noise() -> None:
     """An epoch is a permutation; a last batch that is too small is left out; noise has sd 0.07."""
     images = torch.arange(10.0)[:, None, None, None].expand(10, 1, 40, 40)
-    seen = list(regularity.batches(images, 4, torch.Generator().manual_seed(0)))
+    seen = list(regularity.experiment.shuffled(images, 4, torch.Generator().manual_seed(0)))
     assert len(seen) == 2
     assert len({float(one[0, 0, 0]) for _, truth in seen for one in truth}) == 8
     noise = torch.cat([noisy - truth for noisy, truth in seen])
@@ -221,14 +279,14 @@ def test_batches_hold_every_image_once_with_new_noise() -> None:
 def test_too_few_circles_are_refused(tmp_path: Path) -> None:
     """A file with fewer images than the training needs is named."""
     with pytest.raises(ValueError, match="circles: expected at least 12 images, got 3"):
-        regularity.train(TINY, tmp_path, regularity.draw(3), device="cpu")
+        NETWORKS.train(TINY, tmp_path, regularity.data.draw(3), device="cpu")
 
 
 def test_every_embedded_net_loads_and_denoises() -> None:
     """Each embedded net is nearer to the truth than zero is, and finite."""
-    for name, config in regularity.EMBEDDED.items():
-        image, truth = regularity.pairs(config.size, 16)
-        output = regularity.apply(regularity.load(name), image)
+    for name, config in regularity.experiment.SHIPPED.items():
+        image, truth = regularity.data.pairs(config.size, 16)
+        output = regularity.model.apply(NETWORKS.load(name), image)
         assert (output - truth).norm() < 0.5 * truth.norm(), name
 
 
@@ -242,14 +300,14 @@ def cached(state: dict[str, torch.Tensor]) -> None:
 
 
 def test_the_authors_file_becomes_their_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fetched file of plain torch loads, whole numbers name it too; before, the command to run is named."""
+    """A fetched file of plain torch loads; before, the command to run is named."""
     monkeypatch.setenv("NOISEBOOK_CACHE", str(tmp_path))
-    assert not regularity.are_published_here()
+    assert not regularity.experiment.are_published_here()
     with pytest.raises(ValueError, match=r"noisebook weights fetch regularity-published-s1-decay-0\.0"):
-        regularity.published(1, 0)
+        regularity.experiment.published(THEIRS)
     state = published.regularity(1)
     cached(state)
-    torch.testing.assert_close(dict(regularity.published(1, 0).state_dict()), state, rtol=0, atol=0)
+    torch.testing.assert_close(dict(regularity.experiment.published(THEIRS).state_dict()), state, rtol=0, atol=0)
 
 
 def test_another_network_in_the_authors_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,18 +315,10 @@ def test_another_network_in_the_authors_file_is_refused(tmp_path: Path, monkeypa
     monkeypatch.setenv("NOISEBOOK_CACHE", str(tmp_path))
     cached(published.regularity(1, 2))
     with pytest.raises(ValueError, match=r"\(4, 2, 3, 3\) for \(128, 64, 3, 3\)"):
-        regularity.published(1, 0.0)
-
-
-def test_an_unknown_family_is_refused(tmp_path: Path) -> None:
-    """Nets are embedded ones or trained here."""
-    with pytest.raises(ValueError, match="nets: expected one of"):
-        regularity.family("other", tmp_path)
+        regularity.experiment.published(THEIRS)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(tmp_path: Path) -> None:
     """An absurd learning rate ends with a clear message, not with NaN weights."""
-    trainee = regularity.Training(replace(TINY, norm=False, learning_rate=1e30))
-    images = regularity.render(regularity.draw(12), 32)
     with pytest.raises(FloatingPointError, match="lower the learning"):
-        fit(trainee, lambda _, g: regularity.batches(images, 4, g), epochs=3, folder=tmp_path, seed=0, device="cpu")
+        NETWORKS.train(replace(TINY, norm=False, learning_rate=1e30, epochs=3), tmp_path, device="cpu")

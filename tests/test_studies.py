@@ -1,6 +1,5 @@
-"""Studies: a committed result counts only while its configuration, weights and function are the ones that made it."""
+"""Studies: a committed result counts only while its configuration, weights and version are the ones that made it."""
 
-import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from noisebook import chapters, studies
+from noisebook import papers, studies
 from noisebook.studies import Study
 
 COMMITTED = sorted(studies.ROOT.glob("*/*.json"))
@@ -28,8 +27,7 @@ def images(folder: Path, device: str, *, size: int) -> dict[str, np.ndarray]:
 
 def known() -> dict[str, Study]:
     """The studies that the papers define, by chapter and name."""
-    papers = [name for name in chapters.papers() if "STUDIES" in chapters.defines(name)]
-    found = [study for name in papers for study in importlib.import_module(f"noisebook.papers.{name}").STUDIES]
+    found = [study for name in papers.names() for study in papers.find(name).studies]
     return {f"{study.chapter}/{study.name}": study for study in found}
 
 
@@ -48,7 +46,7 @@ def study():
 
 
 def test_no_committed_study_is_stale():
-    """Every study that a paper defines has a committed result, made by the present function, config and weights."""
+    """Every study that a paper defines has a committed result, made by the present version, config and weights."""
     assert [reason for study in known().values() for reason in studies.stale(study)] == []
 
 
@@ -93,58 +91,16 @@ def test_images_are_kept_as_npz(tmp_path):
 
 
 def test_every_change_of_circumstances_makes_a_result_stale(study, registry, tmp_path):
-    """Another configuration, function or weight, and a missing or changed result, are each named."""
+    """Another configuration, version or weight, and a missing or changed result, are each named."""
     studies.make(study, tmp_path / "work", "cpu", tmp_path, registry)
     other_config = Study("tiny", "spread", spread, {"seeds": [1, 2], "scale": 2.0}, ("net",))
     assert studies.stale(other_config, tmp_path, registry) == ["tiny/spread: config has changed"]
-    other_function = Study("tiny", "spread", images, study.config, ("net",))
-    assert studies.stale(other_function, tmp_path, registry) == ["tiny/spread: function has changed"]
+    assert studies.stale(replace(study, version=2), tmp_path, registry) == ["tiny/spread: version has changed"]
     registry.write_text(json.dumps({"net": {"chapter": "tiny", "sha256": "bb"}}))
     assert studies.stale(study, tmp_path, registry) == ["tiny/spread: weights has changed"]
     (tmp_path / "tiny" / "spread.csv").write_text("seed,value\n1,1.0\n")
     assert "expected the recorded result" in studies.stale(study, tmp_path, registry)[0]
     assert "expected a record" in studies.stale(Study("tiny", "none", spread, {}), tmp_path, registry)[0]
-
-
-def test_docstrings_comments_and_layout_do_not_change_the_hash():
-    """Tidying costs no rerun; a changed number does."""
-
-    def first(x):
-        return x + 1
-
-    def tidied(x):
-        """A docstring."""
-        # a comment
-        return (
-            x
-            + 1
-        )  # fmt: skip
-
-    def changed(x):
-        return x + 2
-
-    tidied_hash, changed_hash = _as("tidied", tidied), _as("changed", changed)
-    assert _as("first", first) == tidied_hash
-    assert tidied_hash != changed_hash
-
-
-def _as(name, function):
-    """The hash of a function as if it were called ``f``."""
-    tree = studies.ast.parse(studies.textwrap.dedent(studies.inspect.getsource(function)))
-    tree.body[0].name = "f"
-    return json.dumps(studies._plain(tree))
-
-
-def test_the_hash_is_the_same_on_every_python():
-    """The hash of a fixed function is a fixed number: results need not be made again for another Python."""
-    assert studies.function_hash(fixed) == "54258932c3dbd8fa945c08872a362f93e468d25c88c7c5605317d3a924981786"
-
-
-def fixed(x, *, y: int = 3, **more):
-    """Has a little of everything."""
-    values = [f"{x!r:>{y}}" for x in range(y) if x not in (None, [])]
-    with open(more["name"]) as file:
-        return {"a": lambda z: -z, "b": values[1:], "c": file, "d": x @ y if x else None}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -369,7 +369,8 @@ def test_the_six_published_files_are_fetched_and_load(tmp_path: Path, monkeypatc
     """The six files of the record, written by plain torch in a small width, are fetched and become the networks."""
     registry = archives.fetchable()
     states = [published.regularity(scaling, 4) for scaling, _ in DECAYS]
-    monkeypatch.setattr(regularity.training, "UNet", partial(regularity.UNet, width=4))
+    narrow = {id: replace(config, width=4) for id, config in regularity.experiment.AUTHORS.items()}
+    monkeypatch.setattr(regularity.experiment, "AUTHORS", narrow)
     assert [str(registry[id].file) for id in SIX] == [
         f"size_orig_128_scaling_{scaling}_weight_decay_{decay}_n_epochs_40.pt" for scaling, decay in DECAYS
     ]
@@ -383,9 +384,9 @@ def test_the_six_published_files_are_fetched_and_load(tmp_path: Path, monkeypatc
             weights.load(SIX[0])
         for id in SIX:
             archives.fetch(id)
-    for id, (scaling, decay), state in zip(SIX, DECAYS, states, strict=True):
+    for id, ours, state in zip(SIX, narrow, states, strict=True):
         torch.testing.assert_close(weights.load(id), state, rtol=0, atol=0)
-        net = regularity.published(scaling, float(decay) * scaling**2)
+        net = regularity.experiment.published(ours)
         torch.testing.assert_close(dict(net.state_dict()), state, rtol=0, atol=0)
     archives.place(SIX[0]).write_bytes(saved(states[1]))
     with pytest.raises(ValueError, match=r"expected sha256 \w+, got \w+\. Run: noisebook weights fetch"):

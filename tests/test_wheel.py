@@ -52,7 +52,7 @@ def test_the_wheel_carries_the_package_and_its_data_and_nothing_else(wheel):
         names = {name.removeprefix("noisebook/") for name in archive.namelist() if name.startswith("noisebook/")}
         others = {name.split("/")[0] for name in archive.namelist()} - {"noisebook"}
     source = ROOT / "src" / "noisebook"
-    wanted = {str(file.relative_to(source)) for file in source.rglob("*.py")}
+    wanted = {str(file.relative_to(source)) for file in source.rglob("*") if file.suffix in (".py", ".yaml")}
     patterns = ("notebooks/*.ipynb", "notebooks/presets/*.yaml", "data/registry.yaml", "data/weights/**/*.safetensors")
     for pattern in (*patterns, "data/studies/*/*.*"):
         wanted |= {str(file.relative_to(ROOT)) for file in ROOT.glob(pattern)}

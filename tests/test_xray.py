@@ -14,12 +14,12 @@ from torch import nn
 
 from noisebook import embedded, weights
 from noisebook.papers import xray
-from noisebook.papers.xray import training as xray_training
+from noisebook.papers.xray.experiment import NETWORKS
 
 TINY = {
-    "residual": xray.Config(width=0.05, images=6, batch=3, epochs=2),
-    "ae": replace(xray.AE, width=0.1, latent=5, images=6, batch=3, epochs=2),
-    "vae": replace(xray.VARIATIONAL, width=0.1, latent=5, images=6, batch=3, epochs=2),
+    "residual": xray.experiment.Config(width=0.05, images=6, batch=3, epochs=2),
+    "ae": replace(xray.experiment.AE, width=0.1, latent=5, images=6, batch=3, epochs=2),
+    "vae": replace(xray.experiment.VARIATIONAL, width=0.1, latent=5, images=6, batch=3, epochs=2),
 }
 
 
@@ -52,9 +52,9 @@ def generator(seed: int = 0) -> torch.Generator:
 def test_the_authors_sizes_have_the_published_parameters() -> None:
     """Keras' counts of every published network; only the running statistics, 2 for 64 channels, are not trained."""
     with torch.device("meta"):
-        residual, plain = xray.ResidualAutoencoder(), xray.ResidualAutoencoder(skips=False)
-        small, large = xray.Autoencoder(64, 150), xray.Autoencoder(128, 150)
-    count = xray.keras_parameters
+        residual, plain = xray.model.ResidualAutoencoder(), xray.model.ResidualAutoencoder(skips=False)
+        small, large = xray.model.Autoencoder(64, 150), xray.model.Autoencoder(128, 150)
+    count = xray.model.keras_parameters
     assert (count(residual), count(plain)) == (12_634_631, 12_634_631)
     assert (count(small.encoder), count(small.decoder)) == (2_179_222, 346_497)
     assert (count(large.encoder), count(large.decoder)) == (286_896, 405_915)
@@ -82,7 +82,7 @@ def by_loops(image: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:
 @pytest.mark.parametrize(("side", "kernel", "stride"), [(7, 4, 1), (8, 8, 2), (9, 3, 2), (8, 3, 4), (6, 4, 2)])
 def test_same_convolution_is_keras(side: int, kernel: int, stride: int) -> None:
     """The padded convolution is the definition's, for even and odd sides, kernels and strides."""
-    conv = xray.SameConv(1, 1, kernel, stride, bias=False).double()
+    conv = xray.model.SameConv(1, 1, kernel, stride, bias=False).double()
     image = torch.rand(1, 1, side, side, dtype=torch.float64)
     expected = by_loops(image[0, 0].numpy(), conv.weight[0, 0].detach().numpy(), stride)
     torch.testing.assert_close(conv(image)[0, 0], torch.from_numpy(expected))
@@ -93,8 +93,8 @@ def test_same_convolution_is_keras(side: int, kernel: int, stride: int) -> None:
 )
 def test_the_transposed_convolution_is_the_adjoint(side: int, kernel: int, stride: int) -> None:
     """<K x, y> = <x, K* y> for Keras' ``same`` convolution and its transpose, by sums and by Fourier transforms."""
-    up = xray.SameTranspose(3, 2, kernel, stride).double()
-    down = xray.SameConv(2, 3, kernel, stride, bias=False).double()
+    up = xray.model.SameTranspose(3, 2, kernel, stride).double()
+    down = xray.model.SameConv(2, 3, kernel, stride, bias=False).double()
     nn.init.normal_(up.bias)
     small = torch.randn(2, 3, side, side + 1, dtype=torch.float64)
     large = torch.randn(2, 2, side * stride, (side + 1) * stride, dtype=torch.float64)
@@ -107,7 +107,7 @@ def test_the_transposed_convolution_is_the_adjoint(side: int, kernel: int, strid
 
 def test_fourier_transforms_have_the_gradients_of_the_sums() -> None:
     """The large kernel's gradients are those of the direct transposed convolution."""
-    up = xray.SameTranspose(2, 1, 40, 1).double()
+    up = xray.model.SameTranspose(2, 1, 40, 1).double()
     x = torch.rand(1, 2, 12, 12, dtype=torch.float64, requires_grad=True)
     direct = nn.functional.conv_transpose2d(x, up.weight, up.bias, padding=19)[..., :12, :12]
     inputs = (x, up.weight, up.bias)
@@ -118,7 +118,7 @@ def test_fourier_transforms_have_the_gradients_of_the_sums() -> None:
 @pytest.mark.parametrize("skips", [True, False])
 def test_the_residual_network_is_that_of_plain_operations(skips: bool) -> None:
     """ReLU after each layer, the encoder's output added after it where sizes meet, nothing after the last layer."""
-    net = xray.ResidualAutoencoder(0.05, skips)
+    net = xray.model.ResidualAutoencoder(0.05, skips)
     image = torch.rand(2, 1, 32, 48)
     a = net.down[0](image).relu()
     b = net.down[1](a).relu()
@@ -133,15 +133,17 @@ def test_the_residual_network_is_that_of_plain_operations(skips: bool) -> None:
 
 def test_weights_are_drawn_as_in_keras() -> None:
     """Kernels are uniform up to the root of 6 over the sum of both fans, biases zero, and the seed decides."""
-    net = xray.build(xray.AE)
+    net = xray.experiment.build(xray.experiment.AE)
     dense, last = net.encoder[-1], net.decoder[-1]
     for weight, fans in ((dense.weight, 14_400 + 150), (last.weight, 9 * (32 + 1)), (net.encoder[2].weight, 9 * 96)):
         limit = math.sqrt(6 / fans)
         assert 0.97 * limit < float(weight.detach().abs().max()) <= limit
         assert float(weight.detach().std()) == pytest.approx(limit / math.sqrt(3), rel=0.1)
     assert not dense.bias.any()
-    torch.testing.assert_close(xray.build(xray.AE).state_dict(), net.state_dict(), rtol=0, atol=0)
-    assert not torch.equal(xray.build(replace(xray.AE, seed=1)).encoder[0].weight, net.encoder[0].weight)
+    torch.testing.assert_close(xray.experiment.build(xray.experiment.AE).state_dict(), net.state_dict(), rtol=0, atol=0)
+    assert not torch.equal(
+        xray.experiment.build(replace(xray.experiment.AE, seed=1)).encoder[0].weight, net.encoder[0].weight
+    )
     norm = net.encoder[4]
     assert (norm.eps, norm.momentum) == (1e-3, 0.01)
 
@@ -150,8 +152,8 @@ def test_weights_are_drawn_as_in_keras() -> None:
 def test_coders_keep_the_shape(size: int) -> None:
     """Both architectures give logits of the image's shape; denoised images lie in [0, 1] and leave the mode alone."""
     for config in TINY.values():
-        net = xray.build(replace(config, size=size))
-        found = xray.denoise(net, torch.rand(3, 1, size, size), batch=2)
+        net = xray.experiment.build(replace(config, size=size))
+        found = xray.model.denoise(net, torch.rand(3, 1, size, size), batch=2)
         assert found.shape == (3, 1, size, size)
         assert 0 <= float(found.min()) <= float(found.max()) <= 1
         assert net.training
@@ -159,50 +161,50 @@ def test_coders_keep_the_shape(size: int) -> None:
 
 def test_a_sample_is_what_the_decoder_makes() -> None:
     """The sigmoid of the decoder's logits, one image a vector."""
-    net = xray.VAE(64, 4, 0.1)
+    net = xray.model.VAE(64, 4, 0.1)
     latent = torch.randn(3, 4)
-    torch.testing.assert_close(xray.sample(net, latent), net.decoder(latent).sigmoid().detach())
+    torch.testing.assert_close(xray.model.sample(net, latent), net.decoder(latent).sigmoid().detach())
     with pytest.raises(ValueError, match=r"latent: expected shape \('any', 4\)"):
-        xray.sample(net, torch.zeros(3, 5))
+        xray.model.sample(net, torch.zeros(3, 5))
 
 
 def test_wrong_networks_and_images_are_refused() -> None:
     """Unknown models and sizes, widths of nothing, and images of another size are named."""
     with pytest.raises(ValueError, match="model: expected one of ae, residual, vae, got 'unet'"):
-        xray.build(xray.Config(model="unet"))
+        xray.experiment.build(xray.experiment.Config(model="unet"))
     with pytest.raises(ValueError, match="size: expected one of 128, 64, got '65'"):
-        xray.Autoencoder(65)
+        xray.model.Autoencoder(65)
     with pytest.raises(ValueError, match="width: expected a number above zero"):
-        xray.ResidualAutoencoder(0)
+        xray.model.ResidualAutoencoder(0)
     with pytest.raises(ValueError, match=r"latent: expected a number above zero"):
-        xray.VAE(64, 0)
+        xray.model.VAE(64, 0)
     with pytest.raises(ValueError, match=r"image: expected shape \('any', 1, 64, 64\)"):
-        xray.Autoencoder(64, 5, 0.1)(torch.zeros(1, 1, 128, 128))
+        xray.model.Autoencoder(64, 5, 0.1)(torch.zeros(1, 1, 128, 128))
     with pytest.raises(ValueError, match="image: expected sides that are multiples of 16"):
-        xray.ResidualAutoencoder(0.05)(torch.zeros(1, 1, 64, 65))
+        xray.model.ResidualAutoencoder(0.05)(torch.zeros(1, 1, 64, 65))
 
 
 # ---------------------------------------------------------------------------------------------------------- training
 
 
-def step_batch(config: xray.Config) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def step_batch(config: xray.experiment.Config) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """One batch."""
-    return next(xray.batches(pictures(3), config, generator()))
+    return next(xray.experiment.shuffled(pictures(3), config, generator()))
 
 
-@pytest.mark.parametrize("model", xray.MODELS)
+@pytest.mark.parametrize("model", xray.measures.MODELS)
 def test_one_step_changes_every_parameter(model: str) -> None:
     """No layer is left out of the training."""
-    trainee = xray.Training(TINY[model])
+    trainee = xray.experiment.Training(TINY[model])
     before = [p.detach().clone() for p in trainee.net.parameters()]
     trainee.step(Plain(), step_batch(TINY[model]))
     assert all((a != b).any() for a, b in zip(before, trainee.net.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("model", xray.MODELS)
+@pytest.mark.parametrize("model", xray.measures.MODELS)
 def test_one_batch_can_be_overfitted(model: str) -> None:
     """Many steps on one batch bring the loss near the least possible: zero, or the entropy of the images themselves."""
-    trainee = xray.Training(replace(TINY[model], width=0.25, latent=20, learning_rate=1e-3))
+    trainee = xray.experiment.Training(replace(TINY[model], width=0.25, latent=20, learning_rate=1e-3))
     batch = step_batch(replace(TINY[model], latent=20))
     steps = 40 if model == "residual" else 400
     losses = [float(trainee.step(Plain(), batch)["loss"].detach()) for _ in range(steps)]
@@ -215,7 +217,7 @@ def test_the_residual_loss_is_the_squared_error() -> None:
     """And the autoencoder's is the cross-entropy a pixel, by its definition."""
     for model in ("residual", "ae"):
         config = TINY[model]
-        trainee, (noisy, truth, draw) = xray.Training(config), step_batch(config)
+        trainee, (noisy, truth, draw) = xray.experiment.Training(config), step_batch(config)
         with torch.no_grad():
             out = trainee.net(noisy)
             p = out.sigmoid()
@@ -226,9 +228,9 @@ def test_the_residual_loss_is_the_squared_error() -> None:
 
 def test_the_loss_of_a_vae_is_the_bound() -> None:
     """Summed cross-entropy of the drawn latent, and the divergence that torch.distributions gives."""
-    net, (noisy, truth, draw) = xray.build(TINY["vae"]).eval(), step_batch(TINY["vae"])
-    assert isinstance(net, xray.VAE)
-    entropy, divergence = xray.vae_loss(net, noisy, truth, draw)
+    net, (noisy, truth, draw) = xray.experiment.build(TINY["vae"]).eval(), step_batch(TINY["vae"])
+    assert isinstance(net, xray.model.VAE)
+    entropy, divergence = xray.experiment.vae_loss(net, noisy, truth, draw)
     mean, log_variance = net.posterior(noisy)
     law = torch.distributions.Normal(mean, (log_variance / 2).exp())
     expected = torch.distributions.kl_divergence(law, torch.distributions.Normal(0.0, 1.0)).sum(1).mean()
@@ -240,39 +242,39 @@ def test_the_loss_of_a_vae_is_the_bound() -> None:
 @pytest.mark.parametrize("size", [64, 128])
 def test_an_untrained_vae_costs_n_ln_2(size: int) -> None:
     """Glorot's weights leave the decoder indifferent: n ln 2 within 1 %, mean of 5 seeds."""
-    config = replace(xray.VARIATIONAL, size=size, images=8)
+    config = replace(xray.experiment.VARIATIONAL, size=size, images=8)
     found = []
     for seed in range(5):
-        net = xray.build(replace(config, seed=seed))
-        noisy, truth, draw = next(xray.batches(pictures(8, size), config, generator(seed)))
+        net = xray.experiment.build(replace(config, seed=seed))
+        noisy, truth, draw = next(xray.experiment.shuffled(pictures(8, size), config, generator(seed)))
         with torch.no_grad():
-            found.append(float(sum(xray.vae_loss(net, noisy, truth, draw))))
+            found.append(float(sum(xray.experiment.vae_loss(net, noisy, truth, draw))))
     assert np.mean(found) == pytest.approx(size**2 * math.log(2), rel=0.01)
 
 
-@pytest.mark.parametrize("model", xray.MODELS)
+@pytest.mark.parametrize("model", xray.measures.MODELS)
 def test_four_epochs_equal_two_killed_and_two_resumed(model: str, tmp_path: Path) -> None:
     """Training resumes exactly: identical weights and log; and a finished net is not trained again."""
     config = TINY[model]
     longer = replace(config, epochs=4)
-    whole, log = xray.train_logged(longer, tmp_path / "whole", pictures(), "cpu")
-    xray.train(config, tmp_path / "parts", pictures(), "cpu")
+    whole = NETWORKS.train(longer, tmp_path / "whole", pictures(), device="cpu")
+    NETWORKS.train(config, tmp_path / "parts", pictures(), device="cpu")
     (tmp_path / "parts" / "checkpoint-0003.partial").write_bytes(b"half a file, as kill -9 leaves it")
-    resumed, again = xray.train_logged(longer, tmp_path / "parts", pictures(), "cpu")
-    torch.testing.assert_close(whole.state_dict(), resumed.state_dict(), rtol=0, atol=0)
-    assert log == again
-    assert len(log) == 4
+    resumed = NETWORKS.train(longer, tmp_path / "parts", pictures(), device="cpu")
+    torch.testing.assert_close(whole.net.state_dict(), resumed.net.state_dict(), rtol=0, atol=0)
+    assert whole.log == resumed.log
+    assert len(whole.log) == 4
     stamp = (tmp_path / "parts" / "checkpoint-0004.pt").stat().st_mtime_ns
-    finished = xray.train(longer, tmp_path / "parts", device="cpu")  # needs no images
+    finished = NETWORKS.train(longer, tmp_path / "parts", device="cpu").net  # needs no images
     assert (tmp_path / "parts" / "checkpoint-0004.pt").stat().st_mtime_ns == stamp
-    torch.testing.assert_close(finished.state_dict(), whole.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(finished.state_dict(), whole.net.state_dict(), rtol=0, atol=0)
 
 
 def test_batches_hold_every_image_once_with_new_noise() -> None:
     """An epoch is a permutation; a last batch that is too small is left out; mixed levels are drawn image by image."""
     images = torch.arange(0, 200, 20, dtype=torch.uint8)[:, None, None, None].expand(10, 1, 64, 64)
     config = replace(TINY["ae"], batch=4, corruptions=("salt-and-pepper-hard", "salt-and-pepper-easy"))
-    seen = list(xray.batches(images, config, generator()))
+    seen = list(xray.experiment.shuffled(images, config, generator()))
     assert len(seen) == 2
     assert len({float(one[0, 0, 0]) for _, truth, _ in seen for one in truth}) == 8
     changed = torch.cat([(noisy != truth).float().mean((1, 2, 3)) for noisy, truth, _ in seen])
@@ -284,24 +286,24 @@ def test_batches_hold_every_image_once_with_new_noise() -> None:
 def test_images_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     """Too few images, and images of another size, are named."""
     with pytest.raises(ValueError, match="images: expected at least 6, got 3"):
-        xray.train(TINY["ae"], tmp_path, pictures(3), "cpu")
+        NETWORKS.train(TINY["ae"], tmp_path, pictures(3), device="cpu")
     with pytest.raises(ValueError, match=r"images: expected shape \('any', 1, 64, 64\)"):
-        xray.train(TINY["ae"], tmp_path, pictures(6, 32), "cpu")
+        NETWORKS.train(TINY["ae"], tmp_path, pictures(6, 32), device="cpu")
 
 
 def test_subsets_are_spread_over_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer images than there are come from all of them, and a part of the archive is cut the same way."""
     monkeypatch.setenv("NOISEBOOK_CACHE", str(tmp_path))
     root = embedded.embedded_xray(embedded.XRAY_SMOKE, progress=False)
-    both = xray.radiographs(root, "train", 64)
+    both = xray.data.radiographs(root, "train", 64)
     assert both.shape == (2, 1, 64, 64)
-    torch.testing.assert_close(xray.radiographs(root, "train", 64, limit=1), both[:1])
-    torch.testing.assert_close(xray.radiographs(root, "train", 64, label="PNEUMONIA"), both[1:])
+    torch.testing.assert_close(xray.data.radiographs(root, "train", 64, limit=1), both[:1])
+    torch.testing.assert_close(xray.data.radiographs(root, "train", 64, label="PNEUMONIA"), both[1:])
     with pytest.raises(ValueError, match=r"label: expected one of .*Did you mean 'NORMAL'"):
-        xray.radiographs(root, "train", 64, label="NORMALS")
+        xray.data.radiographs(root, "train", 64, label="NORMALS")
     none = embedded.embedded_xray(replace(embedded.XRAY_SMOKE, val=()), progress=False)
     with pytest.raises(ValueError, match="val: expected radiographs, got none"):
-        xray.radiographs(none, "val", 64)
+        xray.data.radiographs(none, "val", 64)
 
 
 def test_views_of_a_patient_have_one_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,48 +312,49 @@ def test_views_of_a_patient_have_one_number(tmp_path: Path, monkeypatch: pytest.
     root = embedded.embedded_xray(embedded.XRAY_SMOKE, progress=False)
     (view,) = root.rglob("train/PNEUMONIA/*.jpeg")
     Image.open(view).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(view.with_name(view.name.replace("_1", "_2")))
-    assert xray.patient_numbers(root, "train").tolist() == [0, 1, 1]
-    assert xray.patient_numbers(root, "train", limit=2).tolist() == [0, 1]
-    assert xray.patient_numbers(root, "train", label="PNEUMONIA").tolist() == [0, 0]
+    assert xray.data.patient_numbers(root, "train").tolist() == [0, 1, 1]
+    assert xray.data.patient_numbers(root, "train", limit=2).tolist() == [0, 1]
+    assert xray.data.patient_numbers(root, "train", label="PNEUMONIA").tolist() == [0, 0]
 
 
 def test_checkpoints_of_other_nets_lie_elsewhere() -> None:
-    """More epochs go on in the same folder; another seed, width or data set does not."""
+    """More epochs resume in the same folder; another seed, width or data set does not."""
     config = TINY["ae"]
-    at = {xray.checkpoints(Path(), "a", c) for c in (config, replace(config, epochs=9))}
+    at = {NETWORKS.checkpoints(Path(), "a", c) for c in (config, replace(config, epochs=9))}
     assert len(at) == 1
-    others = {xray.checkpoints(Path(), "a", c) for c in (replace(config, seed=1), replace(config, width=0.2))}
-    assert len(at | others | {xray.checkpoints(Path(), "a", config, "other")}) == 4
+    others = {NETWORKS.checkpoints(Path(), "a", c) for c in (replace(config, seed=1), replace(config, width=0.2))}
+    assert len(at | others | {NETWORKS.checkpoints(Path(), "a", config, "other")}) == 4
 
 
 @pytest.mark.parametrize("name", ["xray-residual", "xray-vae-40"])
 def test_what_is_registered_loads_as_it_was_trained(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A net goes through half precision and the registry, and comes back with its configuration."""
-    small = replace(xray.EMBEDDED[name], width=0.05, images=4, batch=2, epochs=1)
-    monkeypatch.setitem(xray_training.EMBEDDED, name, small)
-    monkeypatch.setattr(xray_training, "training_images", lambda size: pictures(4, size))
-    monkeypatch.setattr(xray_training, "radiographs", lambda *a, **k: pictures(2))
-    monkeypatch.setattr(xray_training.embedded, "embedded_xray", lambda: tmp_path)
+    small = replace(xray.experiment.SHIPPED[name], width=0.05, images=4, batch=2, epochs=1)
+    monkeypatch.setitem(xray.experiment.SHIPPED, name, small)
+    monkeypatch.setattr(xray.experiment, "training_images", lambda size: pictures(4, size))
+    monkeypatch.setattr(xray.experiment, "radiographs", lambda *a, **k: pictures(2))
+    monkeypatch.setattr(xray.experiment.embedded, "embedded_xray", lambda: tmp_path)
     data = tmp_path / "data"
     (data / "weights").mkdir(parents=True)
     (data / "registry.yaml").write_text("embedded: []\nexternal: []\n")
-    for function in ("load", "metadata", "embed"):
-        inner = getattr(weights, function)
-        monkeypatch.setattr(weights, function, lambda *a, _inner=inner, **k: _inner(*a, **k, data=data))
-    xray.train_embedded(tmp_path / "work", [name], "cpu")
-    net = xray.load(name)
+    embed = weights.embed
+    monkeypatch.setattr(weights, "embed", lambda *a, **k: embed(*a, **(k | {"data": data})))
+    NETWORKS.train_shipped(tmp_path / "work", [name], "cpu")
+    net = NETWORKS.load(name, data=data)
     image = torch.rand(1, 1, 64, 64)
-    trained = xray.train(small, xray.checkpoints(tmp_path / "work", name, small), device="cpu")
-    torch.testing.assert_close(xray.denoise(net, image), xray.denoise(trained, image), rtol=0, atol=2e-3)
-    assert weights.metadata(name).architecture.endswith(xray.describe(small))
-    with pytest.raises(ValueError, match="name: expected one of xray-ae"):
-        xray.train_embedded(tmp_path, ["xray-gan"])
+    trained = NETWORKS.train(small, NETWORKS.checkpoints(tmp_path / "work", name, small), device="cpu").net
+    torch.testing.assert_close(xray.model.denoise(net, image), xray.model.denoise(trained, image), rtol=0, atol=2e-3)
+    assert weights.metadata(name, data).architecture == xray.experiment.describe(small)["architecture"]
 
 
 def test_the_embedded_nets_are_described_and_small() -> None:
     """Each is buildable, at most 6 MB in half precision, and says its width."""
-    for config in xray.EMBEDDED.values():
-        assert 2 * sum(p.numel() for p in xray.build(config).parameters()) < 6e6
-    assert xray.describe(xray.SMALL) == "0.25 of the authors' width"
-    assert xray.describe(replace(xray.SMALL, skips=False)).endswith("without skips")
-    assert xray.describe(xray.AE) == "the authors' width, 150 latent numbers"
+    for config in xray.experiment.SHIPPED.values():
+        assert 2 * sum(p.numel() for p in xray.experiment.build(config).parameters()) < 6e6
+    assert "0.25 of the authors' width" in xray.experiment.describe(xray.experiment.SMALL)["architecture"]
+    assert xray.experiment.describe(replace(xray.experiment.SMALL, skips=False))["architecture"].endswith(
+        "without skips"
+    )
+    assert xray.experiment.describe(xray.experiment.AE)["architecture"].endswith(
+        "the authors' width, 150 latent numbers"
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from noisebook import _notebook, _paths
+from noisebook import _paths
 
 PARAMETERS = """out = "."
 seed: int = 0  # of everything
@@ -23,7 +23,7 @@ print(seed, rate)"""
 STAMP = """from noisebook import provenance
 stamp = provenance.stamp(3, "cpu", "tiny data", "none", {})
 provenance.write_results(stamp, {}, pathlib.Path(out) / "tiny" / "results.json")"""
-PARTS = ("{}.ipynb", "{}/run.json", "{}/run.log", "{}/claims.json", "{}/results.json")  # what is read of a run
+PARTS = ("{}.ipynb", "{}/run.json", "{}/run.log", "{}/claims.json")  # what is read of a run
 DAMAGES = {
     "missing": lambda content: None,
     "empty": lambda content: b"",
@@ -48,17 +48,11 @@ def damage(file: Path, kind: str) -> None:
         file.write_bytes(content)
 
 
-def reseal(folder: Path) -> None:
-    """Make the mark of a run say that what lies in its folder now is what it left."""
-    mark = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(mark | {"sealed": _notebook.seals(folder)}))
-
-
 def cell(source: str, kind: str = "code", tags: tuple[str, ...] = (), alt: str = "") -> dict:
     """One cell; ``kind`` is code or markdown, ``alt`` the alt text of the figure that it makes."""
     metadata = {"tags": list(tags)} if tags else {}
     if alt:
-        metadata |= {"mystnb": {"image": {"alt": alt}}, "origins": {"figure": []}}
+        metadata |= {"mystnb": {"image": {"alt": alt}}, "made_of": {"figure": []}}
     made = {"cell_type": kind, "id": f"c{zlib.crc32(source.encode())}", "metadata": metadata, "source": source}
     return made | ({"execution_count": None, "outputs": []} if kind == "code" else {})
 

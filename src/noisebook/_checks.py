@@ -6,8 +6,10 @@ Nothing heavy is imported here, so that the command refuses a mistyped word at o
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -137,3 +139,34 @@ def check_pixel(pixel: tuple[int, int], height: int, width: int) -> None:
     row, column = pixel
     if not (0 <= row < height and 0 <= column < width):
         raise error("pixel (row, column)", f"within 0..{height - 1} and 0..{width - 1}", pixel)
+
+
+def read_json(file: Path, what: str, remedy: str = "") -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Args:
+        file: the file.
+        what: what it should be, for the message.
+        remedy: what to do where it is not.
+
+    Raises:
+        ValueError: it is missing, no UTF-8, no JSON, no object, or holds a number that is not finite.
+    """
+    import json
+
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"), parse_constant=_finite, parse_float=_finite)
+    except OSError as wrong:
+        raise error(str(file), what, (wrong.strerror or type(wrong).__name__).lower(), remedy) from None
+    except (ValueError, RecursionError) as wrong:
+        raise error(str(file), what, f"what cannot be read ({wrong})", remedy) from None
+    if not isinstance(content, dict):
+        raise error(str(file), what, f"a {type(content).__name__}", remedy)
+    return content
+
+
+def _finite(text: str) -> float:
+    """A number of a JSON file; NaN and infinity, which JSON does not have, are refused."""
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"the number {text}")
+    return value

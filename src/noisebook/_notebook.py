@@ -1,6 +1,6 @@
 """A notebook file: what is in it, and whether it is an executed one that is whole, with what its run wrote.
 
-``gate`` trusts the mark of completion that ``chapters.run`` writes and the notebook's own content, never papermill's
+``manifest`` trusts what ``chapters.run`` wrote after the last cell and the notebook's own content, never papermill's
 metadata alone: a dead kernel, a timeout and ``sys.exit(0)`` leave every cell "completed" there. What is read of a run
 is checked at the door: a file that is missing, cut short or of another shape ends in one line that names it.
 """
@@ -9,45 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from noisebook._checks import error
+from noisebook._checks import error, read_json
 
 Notebook = Mapping[str, Any]
-MARK = "run.json"
+MANIFEST = "run.json"
 LOG = "run.log"
 BAR = re.compile(r"\r *\r|\r[^\r\n]*?\[\d+:\d\d[^\]\r\n]*\]")  # of progress: wiped out, or with [time, rate] at its end
 PLACE = re.compile(r"^.*?:\d+: (?=\w*Warning: )", re.MULTILINE)  # a file of the kernel, named by its process
-SEALED = ("claims.json", "results.json")
-_LOGGED = re.compile(r"seconds: (\d+\.\d)\npeak memory: (\d+\.\d\d) GB\nexecuted notebook: sha256 ([0-9a-f]{64})\n")
-_MARKED = {"notebook": str, "parameters": dict, "preset": str, "sealed": dict}
+_LOGGED = re.compile(r"seconds: (\d+\.\d)\npeak memory: (\d+\.\d\d) GB\n")
+_FIELDS = {"notebook": str, "parameters": dict, "preset": str, "provenance": dict, "figures": dict, "claims": dict}
 _STAMPED = dict.fromkeys(("commit", "version", "python", "device", "data", "weights"), str)
-
-
-def load(file: Path, what: str, remedy: str = "") -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Args:
-        file: the file.
-        what: what it should be, for the message.
-        remedy: what to do where it is not.
-
-    Raises:
-        ValueError: it is missing, no UTF-8, no JSON, no object, or holds a number that is not finite.
-    """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"), parse_constant=_finite, parse_float=_finite)
-    except OSError as wrong:
-        raise error(str(file), what, (wrong.strerror or type(wrong).__name__).lower(), remedy) from None
-    except (ValueError, RecursionError) as wrong:
-        raise error(str(file), what, f"what cannot be read ({wrong})", remedy) from None
-    if not isinstance(content, dict):
-        raise error(str(file), what, f"a {type(content).__name__}", remedy)
-    return content
 
 
 def check_fields(file: Path, what: str, content: Notebook, kinds: Mapping[str, type], remedy: str) -> None:
@@ -60,7 +36,7 @@ def check_fields(file: Path, what: str, content: Notebook, kinds: Mapping[str, t
 
 def read(notebook: Path, remedy: str = "") -> dict[str, Any]:
     """A notebook file as its JSON; ``remedy`` says what to do where it is none."""
-    content = load(notebook, "a notebook", remedy)
+    content = read_json(notebook, "a notebook", remedy)
     try:
         fingerprint(content)
         problems(content)
@@ -74,27 +50,53 @@ def again(folder: Path) -> str:
     return f"Remove {folder} and run: make book"
 
 
-def mark(folder: Path) -> dict[str, Any]:
-    """The mark of completion in a folder of results."""
-    what = "the mark of a whole run"
-    content = load(folder / MARK, what, again(folder))
-    check_fields(folder / MARK, what, content, _MARKED, again(folder))
-    return content
+def manifest(results: Path, chapter: str) -> dict[str, Any]:
+    """What the run of a chapter in a folder of results wrote down of itself, if the run was whole.
 
+    Returns:
+        ``notebook``, the fingerprint of its source; ``preset``, ``parameters``; ``provenance``: commit, versions, seed,
+        device, data and weights; ``figures``: for each its ``cell`` and what it was ``made_of``; ``claims``: the cell
+        that measured each.
 
-def stamp(folder: Path) -> dict[str, Any]:
-    """The provenance of the run that wrote a folder of results."""
-    file, what = folder / "results.json", "results with their provenance"
-    content = load(file, what, again(folder))
-    check_fields(file, what, content, {"provenance": dict}, again(folder))
-    found: dict[str, Any] = content["provenance"]
-    check_fields(file, what, found, {**_STAMPED, "seed": int, "packages": dict}, again(folder))
+    Raises:
+        ValueError: There is none, it is damaged, or the executed notebook beside it is not whole or of another source.
+    """
+    notebook, folder = results / f"{chapter}.ipynb", results / chapter
+    remedy, what = again(folder) if folder.is_dir() else "Run: make book", "the manifest of a whole run"
+    executed = read(notebook, remedy)
+    if wrong := problems(executed):
+        raise error(str(notebook), "a complete run", " ".join("; ".join(wrong).split()), remedy)
+    found = read_json(folder / MANIFEST, what, remedy)
+    check_fields(folder / MANIFEST, what, found, _FIELDS, remedy)
+    check_fields(folder / MANIFEST, what, found["provenance"], {**_STAMPED, "seed": int, "packages": dict}, remedy)
+    if found["notebook"] != fingerprint(executed):
+        raise error(str(notebook), "what its run left", "another content", remedy)
     return found
 
 
-def seals(folder: Path) -> dict[str, str]:
-    """The sha256 of the files in a folder of results that hold what was measured, by name."""
-    return {name: _sha256(folder / name) for name in SEALED if (folder / name).is_file()}
+def of_book(results: Path, chapter: str) -> dict[str, Any]:
+    """The `manifest` of a run that may enter the book: one with the preset ``book``.
+
+    Raises:
+        ValueError: see ``manifest``; or the preset is another one.
+    """
+    found = manifest(results, chapter)
+    if found["preset"] != "book":
+        raise error(f"results of {chapter}", "a run with the preset book", found["preset"], again(results / chapter))
+    return found
+
+
+def described(executed: Notebook) -> dict[str, Any]:
+    """What a notebook says of its figures and claims in the metadata of its cells, for the manifest."""
+    figures: dict[str, Any] = {}
+    claims: dict[str, str] = {}
+    for cell in executed["cells"]:
+        metadata = cell["metadata"]
+        figures |= {name: {"cell": cell["id"], "made_of": of} for name, of in metadata.get("made_of", {}).items()}
+        claims |= dict.fromkeys(metadata.get("claims", []), cell["id"])
+        if cell["cell_type"] == "code" and "claims.write(" in text(cell):
+            claims[""] = cell["id"]
+    return {"figures": figures, "claims": claims}
 
 
 def text(cell: Notebook) -> str:
@@ -158,56 +160,6 @@ def cost(log: Path) -> tuple[float, float]:
     Raises:
         ValueError: the run did not end, or no run wrote it.
     """
-    seconds, memory, _ = _logged(log)
-    return float(seconds), float(memory)
-
-
-def gate(notebook: Path) -> None:
-    """Raise unless an executed notebook is whole, and it and what was measured are those that its run left.
-
-    Args:
-        notebook: the executed notebook; its mark and log lie in the folder of the same name beside it.
-
-    Raises:
-        ValueError: it holds a failed or unexecuted cell, has no mark, or it, its claims or its results were changed
-            after the mark was written.
-    """
-    notebook = Path(notebook)
-    folder = notebook.with_suffix("")
-    remedy = again(folder) if folder.is_dir() else "Run: make book"
-    content = read(notebook, remedy)
-    if wrong := problems(content):
-        raise error(str(notebook), "a complete run", " ".join("; ".join(wrong).split()), remedy)
-    if not (folder / MARK).is_file():
-        raise error(
-            str(folder / MARK), "the mark of a whole run", "none: no noisebook run made it, or it failed", remedy
-        )
-    marked, executed = mark(folder), _logged(folder / LOG)[2]
-    if marked["notebook"] != fingerprint(content) or executed != _sha256(notebook):
-        raise error(str(notebook), "what its run left", "another content", remedy)
-    now = seals(folder)
-    for name in SEALED:
-        if now.get(name) != marked["sealed"].get(name):
-            raise error(
-                str(folder / name), "what its run left", "another content" if name in now else "no file", remedy
-            )
-
-
-def book_run(results: Path, chapter: str) -> dict[str, Any]:
-    """The provenance of a chapter's run in a folder of results, which must pass the gate and have the preset ``book``.
-
-    Raises:
-        ValueError: see ``gate``; or the preset is another one.
-    """
-    folder = results / chapter
-    gate(results / f"{chapter}.ipynb")
-    if (preset := mark(folder)["preset"]) != "book":
-        raise error(f"results of {chapter}", "a run with the preset book", preset, again(folder))
-    return stamp(folder)
-
-
-def _logged(log: Path) -> tuple[str, str, str]:
-    """Seconds, peak memory and the executed notebook's sha256, as a log has them."""
     what, remedy = "the log of a run that ended", again(log.parent)
     try:
         text = log.read_text(encoding="utf-8")
@@ -217,18 +169,7 @@ def _logged(log: Path) -> tuple[str, str, str]:
         raise error(str(log), what, f"what cannot be read ({wrong})", remedy) from None
     if not (found := _LOGGED.fullmatch(text)):
         raise error(str(log), what, repr(text[:80]), remedy)
-    return found[1], found[2], found[3]
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def _finite(text: str) -> float:
-    """A number of a JSON file; NaN and infinity, which JSON does not have, are refused."""
-    if not math.isfinite(value := float(text)):
-        raise ValueError(f"the number {text}")
-    return value
+    return float(found[1]), float(found[2])
 
 
 def _injected(cell: Notebook) -> bool:

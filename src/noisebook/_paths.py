@@ -33,11 +33,19 @@ def cache() -> Path:
     Raises:
         ValueError: It is the home of an unknown user, or leads in a circle.
     """
-    chosen = os.environ.get("NOISEBOOK_CACHE") or platformdirs.user_cache_dir("noisebook")
+    return absolute("NOISEBOOK_CACHE", os.environ.get("NOISEBOOK_CACHE") or platformdirs.user_cache_dir("noisebook"))
+
+
+def absolute(name: str, place: str | Path) -> Path:
+    """A place as an absolute path, its ``~`` and its links followed.
+
+    Raises:
+        ValueError: ``name`` names the home of an unknown user, or leads in a circle.
+    """
     try:
-        return Path(chosen).expanduser().resolve()
+        return Path(place).expanduser().resolve()
     except (RuntimeError, OSError) as problem:
-        raise ValueError(f"NOISEBOOK_CACHE: expected a folder, got {chosen} ({problem}).") from None
+        raise ValueError(f"{name}: expected a folder or file, got {place} ({problem}).") from None
 
 
 def folders_below(root: str | Path) -> list[Path]:

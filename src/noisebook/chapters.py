@@ -1,14 +1,13 @@
 """Chapters: which there are, what their parameters are, what they depend on, and how one is run.
 
 A run executes a copy of the notebook with papermill, in the kernel of this very interpreter and in the output folder,
-under a temporary name; only a notebook that ended is given its final name and a mark of completion, which ``gate``
-asks for before a page of the book is made of it.
+under a temporary name; only a notebook that ended is given its final name and a manifest, ``run.json``, without which
+no page of the book is made of it.
 """
 
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 import re
 import shutil
@@ -21,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from noisebook import _kernel, _parameters, _paths, _registry
-from noisebook._checks import check_one_of, error
-from noisebook._notebook import LOG, MARK, fingerprint, problems, read, seals, text, tidy
-from noisebook._notebook import gate as gate
+from noisebook._checks import check_one_of, error, read_json
+from noisebook._notebook import LOG, MANIFEST, described, fingerprint, problems, read, text, tidy
 
 REFUSAL = re.compile(r".+: expected .+, got .+")  # as `_checks.error` writes it
 
@@ -108,7 +106,7 @@ def values(chapter: str, preset: str, overrides: Iterable[str] = ()) -> dict[str
         raise error("-p", "a parameter that is no place of the run", "out", "The folder is given by --out FOLDER.")
     for name, value in chosen.items():
         if is_place(name) and isinstance(value, str) and value:
-            chosen[name] = str(Path(value).expanduser().resolve())
+            chosen[name] = str(_paths.absolute(name, value))
     return chosen
 
 
@@ -230,7 +228,7 @@ def run(
         ValueError: see ``values``, ``_kernel.check`` and ``clear``.
         RunError: a cell failed, timed out, did not run, or the kernel died.
     """
-    source, chosen, out = path(chapter), values(chapter, preset, overrides), Path(out).resolve()
+    source, chosen, out = path(chapter), values(chapter, preset, overrides), _paths.absolute("--out", out)
     _kernel.check()
     results = out / chapter
     clear(chapter, out)
@@ -256,7 +254,7 @@ def run(
 
 def interrupted(results: Path) -> bool:
     """Whether a folder of results is of a run that did not end; one that plain papermill made is not."""
-    return (results / LOG).is_file() and not (results / MARK).is_file()
+    return (results / LOG).is_file() and not (results / MANIFEST).is_file()
 
 
 def clear(chapter: str, out: Path) -> None:
@@ -277,17 +275,19 @@ def clear(chapter: str, out: Path) -> None:
 
 
 def _finish(run: Run, done: dict[str, Any], partial: Path, chosen: dict[str, object], preset: str) -> Run:
-    """Give the executed notebook its final name, then write the log and, last of all, the mark of completion."""
+    """Give the executed notebook its final name, then write the log and, last of all, the manifest."""
     results = run.notebook.with_suffix("")
     partial.write_text(json.dumps(done, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     partial.replace(run.notebook)
-    executed = hashlib.sha256(run.notebook.read_bytes()).hexdigest()
-    (results / LOG).write_text(
-        f"seconds: {run.seconds:.1f}\npeak memory: {run.memory_gb:.2f} GB\nexecuted notebook: sha256 {executed}\n",
-        encoding="utf-8",
-    )
-    mark = {"notebook": fingerprint(done), "parameters": chosen, "preset": preset, "sealed": seals(results)}
-    _paths.write_whole(results / MARK, (json.dumps(mark, indent=1, sort_keys=True) + "\n").encode())
+    (results / LOG).write_text(f"seconds: {run.seconds:.1f}\npeak memory: {run.memory_gb:.2f} GB\n", encoding="utf-8")
+    stamped = results / "results.json"
+    manifest = {
+        "notebook": fingerprint(done),
+        "parameters": chosen,
+        "preset": preset,
+        "provenance": read_json(stamped, "results").get("provenance", {}) if stamped.is_file() else {},
+    } | described(done)
+    _paths.write_whole(results / MANIFEST, (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode())
     return run
 
 
@@ -316,25 +316,3 @@ def _explain(chapter: str, failure: BaseException, out: Path) -> str:
     if failure.ename == "ValueError" and REFUSAL.match(told):  # type: ignore[attr-defined]
         return f"noisebook: {told}\n{chapter} failed in cell {number}.{where}"
     return f"{chapter} failed in cell {number}:\n{source}\n\n" + "\n".join(plain[-12:]) + where
-
-
-def papers() -> list[str]:
-    """The papers that have a module of their own, by the name of their chapter."""
-    found = (_paths.PACKAGE / "papers").glob("*")
-    return sorted({file.stem for file in found if file.name[0] not in "_." and (file.is_dir() or file.suffix == ".py")})
-
-
-def defines(paper: str) -> set[str]:
-    """The names that a paper's module sets at its top level, read without importing it."""
-    place = _paths.PACKAGE / "papers" / paper
-    file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
-    found: set[str] = set()
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found.add(node.name)
-        elif isinstance(node, ast.ImportFrom):
-            found |= {alias.asname or alias.name for alias in node.names}
-        elif isinstance(node, ast.Assign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            found |= {ast.unparse(target) for target in targets}
-    return found

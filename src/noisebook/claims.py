@@ -1,19 +1,29 @@
-"""Claims: what a work says, what was measured here, and a verdict that is computed, never written by hand."""
+"""Claims: what a work says, what was measured here, and a verdict that is computed, never written by hand.
+
+What is claimed, with its bounds, stands in the ``claims.yaml`` of a paper; what measures it is a function of the
+paper's ``measures.py``, which the record names. `measure` brings the two together.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from noisebook import _numbers, _paths
-from noisebook._checks import error
+from noisebook._checks import check_one_of, error, read_json
 
 VERDICTS = ("holds", "fails", "undecided", "not tested")
+KINDS = ("claim", "check")
+"""What nature could refuse, and what only a mistake in the code could."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,13 @@ class Claim:
         data: What it was measured on, whether that is simulated, and the precomputed study if one measured it.
         schedule: Width and training schedule of every network that is measured or compared; see `against`.
         needs: What is missing to test the claim, such as a data set.
+        kind: One of `KINDS`.
+        axes: What the measured values are taken over, such as ``{"seed": 3, "patient": 10}``: names and lengths, the
+            last one fastest.
+        primary: Whether it is the one claim of its work that matters most.
+        population: What the verdict speaks of: new trainings, new patients, or both.
+        margin: Differences up to this size count as equal; None where equality is not claimed.
+        revised: Why statement or bounds changed after values were known; empty if they did not.
     """
 
     id: str
@@ -45,6 +62,12 @@ class Claim:
     data: str = ""
     schedule: str = ""
     needs: str = ""
+    kind: str = "claim"
+    axes: dict[str, int] = field(default_factory=dict)
+    primary: bool = False
+    population: str = ""
+    margin: float | None = None
+    revised: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ours", tuple(float(value) for value in self.ours))
@@ -58,6 +81,13 @@ class Claim:
             raise error(name, "either measured values or what it needs", got)
         if not self.low <= self.high:
             raise error(name, "low <= high", f"{self.low} and {self.high}")
+        if self.axes and math.prod(self.axes.values()) != len(self.ours):
+            raise error(name, f"as many values as {self.axes}", len(self.ours))
+
+    @property
+    def values(self) -> np.ndarray:
+        """The measured values with one axis for each of ``axes``."""
+        return np.array(self.ours).reshape(tuple(self.axes.values()) or (-1,))
 
     @property
     def mean(self) -> float:
@@ -95,6 +125,121 @@ class Claim:
         return "fails" if most < self.low or self.high < least else "undecided"
 
 
+_FIELDS = {
+    "id": str,
+    "statement": str,
+    "kind": str,
+    "source": str,
+    "published": str,
+    "unit": str,
+    "low": float,
+    "high": float,
+    "study": str,
+    "data": str,
+    "networks": list,
+    "value": str,
+    "with": dict,
+    "axes": list,
+    "needs": str,
+    "primary": bool,
+    "population": str,
+    "margin": float,
+    "revised": str,
+}
+"""The fields of a record in ``claims.yaml``, and their types; a whole number may stand for a float."""
+
+
+def records(file: Path) -> list[dict[str, Any]]:
+    """The records of a ``claims.yaml``: a mapping with ``claims``, and ``source``, which claims without one share.
+
+    Raises:
+        ValueError: The file is no such YAML, or a record lacks its id or statement, has an unknown or mistyped field,
+            or has neither ``value`` nor ``needs``.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        shared, listed = content["source"], content["claims"]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as problem:
+        raise error(str(file), "YAML with source and claims", f"{type(problem).__name__}: {problem}") from None
+    found = []
+    for record in listed:
+        record = {"source": shared, "kind": "claim"} | record
+        name = f"{file}: claim {record.get('id', 'without id')}"
+        for key, value in record.items():
+            check_one_of(f"{name}: field", key, _FIELDS)
+            wanted = (int, float) if _FIELDS[key] is float else (_FIELDS[key],)
+            if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
+                raise error(f"{name}: {key}", wanted[-1].__name__, repr(value))
+        check_one_of(f"{name}: kind", record["kind"], KINDS)
+        if not record.get("statement") or not (record.get("value") or record.get("needs")):
+            raise error(name, "a statement, and a value or what it needs", sorted(record))
+        found.append(record)
+    return found
+
+
+def measure(
+    file: Path,
+    measures: ModuleType,
+    found: Mapping[str, Any],
+    settings: Callable[[str], Mapping[str, Any]],
+    words: Callable[..., str],
+) -> list[Claim]:
+    """The claims of a paper, measured.
+
+    Args:
+        file: Its ``claims.yaml``. Of each record ``value`` names a function of ``measures``, and ``with`` its keyword
+            arguments; ``axes`` names the axes of the array that it returns.
+        measures: The paper's module of that name; no function of another module is called.
+        found: What the functions are given: arrays of the studies, by name, and whatever a run has measured itself.
+        settings: The configuration of a study, by its name: statements, data and networks may name its values in
+            braces, or those that the run has measured.
+        words: Networks in words, by their ids.
+
+    Raises:
+        ValueError: As `records`; a function is unknown, or its values do not have the axes that were named.
+    """
+    return [_measured(file, record, measures, found, settings, words) for record in records(file)]
+
+
+def _measured(
+    file: Path,
+    record: Mapping[str, Any],
+    measures: ModuleType,
+    found: Mapping[str, Any],
+    settings: Callable[[str], Mapping[str, Any]],
+    words: Callable[..., str],
+) -> Claim:
+    name = f"{file}: claim {record['id']}"
+    values, axes = np.zeros(0), list(record.get("axes", []))
+    if function := record.get("value"):
+        own = {key: f for key, f in vars(measures).items() if getattr(f, "__module__", "") == measures.__name__}
+        check_one_of(f"{name}: value", function, own)
+        values = np.asarray(own[function](found, **record.get("with", {})), float)
+        if values.size and values.ndim != len(axes):
+            raise error(name, f"values with the axes {axes}", f"shape {values.shape}")
+    studies = [study.strip() for study in record.get("study", "").split(",") if study.strip()]
+    known = ChainMap(dict(settings(studies[0])) if studies else {}, found)  # type: ignore[arg-type]
+    each = f"one value {'an' if axes[0][0] in 'aeiou' else 'a'} {' and '.join(axes)}" if values.size > 1 else ""
+    computed = f"precomputed {'study' if len(studies) == 1 else 'studies'} {', '.join(studies)}" if studies else ""
+    data = ", ".join(filter(None, (record.get("data", "").format_map(known), computed, each)))
+    kept = ("published", "unit", "kind", "primary", "population", "margin", "revised")
+    return Claim(
+        record["id"],
+        record["statement"].format_map(known),
+        record["source"],
+        tuple(values.ravel()),
+        float(record.get("low", -math.inf)),
+        float(record.get("high", math.inf)),
+        data=data,
+        schedule=words(*(id.format_map(known) for id in record["networks"])) if record.get("networks") else "",
+        needs="" if values.size else record.get("needs", "values; its measurement gave none"),
+        axes=dict(zip(axes, values.shape, strict=True)) if values.size else {},
+        **{key: record[key] for key in kept if key in record},
+    )
+
+
 def write(claims: Sequence[Claim], path: str | Path) -> None:
     """Write claims as JSON, sorted by id, with their verdicts; equal claims give equal bytes.
 
@@ -115,11 +260,12 @@ def write(claims: Sequence[Claim], path: str | Path) -> None:
     _paths.write_whole(Path(path), (text + "\n").encode())
 
 
-def read(path: str | Path) -> list[Claim]:
+def read(path: str | Path, remedy: str = "Run the chapter again to write it.") -> list[Claim]:
     """Read claims that ``write`` wrote.
 
     Args:
         path: The JSON file.
+        remedy: What to do where it is none.
 
     Returns:
         The claims, sorted by id. Verdicts are computed again from the values.
@@ -127,12 +273,12 @@ def read(path: str | Path) -> list[Claim]:
     Raises:
         ValueError: No claims file, fields missing or unknown, or a stored verdict that the values do not give.
     """
+    content = read_json(Path(path), "a claims file", remedy)
     try:
-        records = json.loads(Path(path).read_text(encoding="utf-8"))["claims"]
-        pairs = [(_claim(dict(record)), record["verdict"]) for record in records]
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as problem:
-        got = f"{type(problem).__name__}: {problem}"
-        raise error(str(path), "a claims file", got, "Run the chapter again to write it.") from None
+        pairs = [(_claim(dict(record)), record["verdict"]) for record in content["claims"]]
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as problem:
+        got = f"{type(problem).__name__}: {problem}".rstrip(".")
+        raise error(str(path), "a claims file", got, remedy) from None
     for claim, verdict in pairs:
         if verdict != claim.verdict:
             got = f"{verdict!r}"
@@ -222,9 +368,15 @@ def failures(claims: Sequence[Claim]) -> str:
 
 def _claim(record: dict[str, Any]) -> Claim:
     del record["verdict"]
+    texts = [name for name, value in record.items() if name not in _NUMBERS and not isinstance(value, str)]
+    if texts:
+        raise TypeError(f"{texts[0]} is no text")
     low, high = record.pop("low"), record.pop("high")
     ours = tuple(record.pop("ours"))
     return Claim(**record, ours=ours, low=-math.inf if low is None else low, high=math.inf if high is None else high)
+
+
+_NUMBERS = ("ours", "low", "high", "axes", "primary", "margin")
 
 
 def _sorted(claims: Sequence[Claim]) -> list[Claim]:

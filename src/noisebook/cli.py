@@ -8,16 +8,13 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from noisebook import _notebook, _paths, _weights_command, chapters
-from noisebook._checks import check_one_of, error, writes
+from noisebook._checks import error, writes
 from noisebook._console import refusals, show
-
-if TYPE_CHECKING:
-    from noisebook.studies import Study
 
 ABOUT = """A book on image denoising that recomputes itself: every chapter is a notebook, every figure has a command.
 
@@ -125,22 +122,6 @@ def book() -> None:
 
 
 @app.command()
-def freeze() -> None:
-    """Keep every claim, as it is now in build/results, in data/release.json (in a clone).
-
-    From then on the book tells what has drifted, and `make test-browser` fails where something has. Only whole runs of
-    the present notebooks with the preset book are kept, as they were written.
-    """
-    root = _clone("freeze", "noisebook claims")
-    from noisebook import release
-
-    with refusals():
-        files = (root / "data" / "release.json", root / "book" / "images" / "claims.svg")
-        totals = release.freeze(root / "build" / "results", chapters.names(), *files)
-    typer.echo(", ".join(f"{count} {name}" for name, count in totals.items()))
-
-
-@app.command()
 def train(
     chapter: ChapterName,
     name: Annotated[list[str] | None, typer.Option(help="Only this network; repeatable.")] = None,
@@ -157,8 +138,13 @@ def train(
     """
     root = _clone("train", "noisebook weights list, for the networks that are here")
     with refusals():
-        paper = _paper(chapter, "train_embedded")
-        paper.train_embedded(folder or root / "build" / "training" / chapter, names=name, device=device)
+        from noisebook import papers
+
+        networks = papers.find(chapter).networks
+        if networks is None:
+            typer.echo(f"{chapter} has no networks of its own")
+            return
+        networks.train_shipped(folder or root / "build" / "training" / chapter, name, device)
 
 
 @app.command()
@@ -176,12 +162,12 @@ def studies(
     """
     root = _clone("studies", "the results under data/studies, which are in the package")
     with refusals():
+        from noisebook import papers
         from noisebook import studies as library
 
-        found: tuple[Study, ...] = _paper(chapter, "STUDIES").STUDIES
-        for wanted in name or ():
-            check_one_of("study", wanted, tuple(study.name for study in found))
-    for study in [study for study in found if not name or study.name in name]:
+        paper = papers.find(chapter)
+        found = [paper.study(wanted) for wanted in name] if name else list(paper.studies)
+    for study in found:
         if not again and not library.stale(study):
             typer.echo(f"{chapter}/{study.name}: still counts")
             continue
@@ -277,18 +263,6 @@ def data_check(
             usable = False
     if not usable:
         raise SystemExit(1)
-
-
-def _paper(chapter: str, attribute: str) -> Any:
-    """The module of a chapter's paper, which must have ``attribute``."""
-    import importlib
-
-    with_it = [name for name in chapters.papers() if attribute in chapters.defines(name)]
-    check_one_of("chapter", chapter, tuple(with_it))
-    module = importlib.import_module(f"noisebook.papers.{chapter}")
-    if not hasattr(module, attribute):
-        raise error(f"noisebook.papers.{chapter}", f"an attribute {attribute}", "none")
-    return module
 
 
 def _clone(command: str, instead: str) -> Path:

@@ -1,20 +1,16 @@
 """Studies: what takes longer than a notebook may, run once, kept as a small committed result with its circumstances.
 
 A result lies in ``data/studies/<chapter>/`` as ``<name>.csv`` (columns of equal length) or ``<name>.npz``, and beside
-it ``<name>.json``: the configuration with its seeds, the device, the hash of every weight used, and the hash of the
-study's own function (its syntax tree without docstrings and comments, so that tidying costs no rerun). A result whose
-circumstances have changed is stale; the tests refuse it. What a function calls is guarded by the notebook, which
-recomputes one cheap row.
+it ``<name>.json``: the configuration with its seeds, the study's version, the device, and the hash of every weight
+used. A result whose record no longer matches its study is stale; the tests refuse it. Raise a study's version when a
+change of the code would change its result; the notebook, which recomputes one cheap row, tells you if you forget.
 """
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import inspect
 import json
-import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +37,7 @@ class Study:
         config: keyword arguments of ``run``, JSON values only; the seeds are among them.
         weights: ids in the registry of the weights that it uses.
         data: identity of the data that it uses.
+        version: raised when the code would give another result.
     """
 
     chapter: str
@@ -49,6 +46,7 @@ class Study:
     config: dict[str, Any]
     weights: tuple[str, ...] = field(default=())
     data: str = ""
+    version: int = 1
 
 
 def make(study: Study, folder: Path, device: str = "cpu", root: Path = ROOT, registry: Path | None = None) -> Path:
@@ -120,7 +118,7 @@ def stale(study: Study, root: Path = ROOT, registry: Path | None = None) -> list
 
 
 def circumstances(study: Study, registry: Path | None = None) -> dict[str, Any]:
-    """What a result depends on: configuration, hash of the function, and the hash of every weight.
+    """What a result depends on: configuration, data, version, and the hash of every weight.
 
     Raises:
         ValueError: the configuration does not survive JSON, or a weight is not in the registry.
@@ -134,13 +132,7 @@ def circumstances(study: Study, registry: Path | None = None) -> dict[str, Any]:
         if name not in known:
             raise error(f"weights of {study.chapter}/{study.name}", "an id in data/registry.yaml", repr(name))
     weights = {name: known[name]["sha256"] for name in study.weights}
-    return {"config": config, "data": study.data, "function": function_hash(study.run), "weights": weights}
-
-
-def function_hash(function: Callable[..., Any]) -> str:
-    """The sha256 of a function's syntax tree: blind to docstrings, comments and layout, the same on every Python."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    return hashlib.sha256(json.dumps(_plain(tree)).encode()).hexdigest()
+    return {"config": config, "data": study.data, "version": study.version, "weights": weights}
 
 
 def write(arrays: Arrays, stem: Path) -> Path:
@@ -184,24 +176,6 @@ def _read(result: Path, arrays: dict[str, Any]) -> Arrays:
         kind = np.dtype(arrays[name]["dtype"])
         found[name] = np.array([(int if kind.kind in "iu" else float)(value) for value in column], kind)
     return found
-
-
-def _plain(node: object) -> object:
-    """A syntax tree as nested lists without docstrings, contexts and empty fields, which differ between Pythons."""
-    if isinstance(node, ast.AST):
-        return [type(node).__name__, *(_plain_field(node))]
-    if isinstance(node, list):
-        # Python 3.12 ends the format of f"{x:>{y}}" with an empty text, which the others leave out
-        return [_plain(item) for item in node if not (isinstance(item, ast.Constant) and item.value == "")]
-    return repr(node)
-
-
-def _plain_field(node: ast.AST) -> Iterator[object]:
-    for name, value in ast.iter_fields(node):
-        if name == "body" and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            value = value[1:] if ast.get_docstring(node, clean=False) is not None else value
-        if value not in (None, []) and name not in ("ctx", "kind", "type_comment"):
-            yield [name, _plain(value)]
 
 
 def _record_file(study: Study, root: Path) -> Path:

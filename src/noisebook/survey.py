@@ -47,7 +47,7 @@ def survey(path: Path, tell: Tell) -> bool:
         return _counts(path, tell)
     if _holds_radiographs(path):
         return _radiographs(path, tell)
-    if cyclegan.holds_mu(path):
+    if cyclegan.data.holds_mu(path):
         return _mu(path, tell)
     if path.is_dir() or not path.exists():
         contents = dicom.scan(path)
@@ -126,7 +126,7 @@ def _chapters(path: Path, tell: Tell) -> bool:
             for note in notes:
                 tell(f"    it will warn: {note}")
             patients = datasets.ct_patients(root, prefix)
-            _trainable(tell, partial(linearized.check_trainable, "train", root, patients, label))
+            _trainable(tell, partial(linearized.experiment.check_trainable, "train", root, patients, label))
             if label == "full":
                 _try_cyclegan(root, prefix, tell)
             return True
@@ -147,10 +147,10 @@ def _try_linearized(root: Path, prefix: str, label: str) -> tuple[list[int], lis
         warnings.simplefilter("always")
         for patient in datasets.ct_patients(root, prefix)[-datasets.TEST_PATIENTS :]:
             pair = datasets.ct_pairs(root, patient, label=label)
-            linearized.grid_of(pair)
+            linearized.data.grid_of(pair)
     assert pair is not None  # ct_patients gives one or raises
     depth, rows, columns = np.array(pair.low.shape) // 2
-    linearized.probe_pixel(pair.low[depth], int(rows), int(columns), margin=MARGIN)
+    linearized.data.probe_pixel(pair.low[depth], int(rows), int(columns), margin=MARGIN)
     return [int(depth), int(rows), int(columns)], list(dict.fromkeys(str(one.message) for one in caught))
 
 
@@ -161,13 +161,13 @@ def _try_cyclegan(root: Path, prefix: str, tell: Tell) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # told of the chapter linearized
-            test, _ = cyclegan.measured_scans(str(root), prefix=prefix)
+            test, _ = cyclegan.data.measured_scans(str(root), prefix=prefix)
     except ValueError as refused:
         tell(f"The chapter cyclegan cannot use it: {refused}")
         return False
     tell(f"The chapter cyclegan can use it, {len(test.quarter)} slices to measure:")
     tell(f"    noisebook run cyclegan {given} --out results")
-    _trainable(tell, partial(cyclegan.check_trainable, "train", str(root), prefix))
+    _trainable(tell, partial(cyclegan.data.check_trainable, "train", str(root), prefix))
     return True
 
 

@@ -1,4 +1,4 @@
-"""The ledger, the status page and the provenance of figures are made from the results, and tell what has drifted."""
+"""The ledger, the status page and the provenance of figures are made from the results."""
 
 from __future__ import annotations
 
@@ -13,22 +13,13 @@ import chapter_pages
 import pytest
 import tiny
 from ledger import Ledger
-from origins import Origins
 from PIL import Image
 from status import Status
 from tiny_notebook import DAMAGES, damage
 
-from noisebook import _paths, _registry, claims, release, studies
+from noisebook import _registry, claims, studies
 
 TITLES = {"linearized": "A title"}
-
-
-@pytest.fixture
-def frozen(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A release of the tiny chapter's claims."""
-    monkeypatch.setattr(_paths, "NOTEBOOKS", results.parent / "notebooks")
-    release.freeze(results, ["linearized"], tmp_path / "release.json")
-    return tmp_path / "release.json"
 
 
 def _moved(results: Path, folder: Path, **changes: object) -> Path:
@@ -41,101 +32,30 @@ def _moved(results: Path, folder: Path, **changes: object) -> Path:
     return folder
 
 
-def test_every_claim_leads_to_the_cell_that_measured_it(results: Path, frozen: Path) -> None:
+def test_every_claim_leads_to_the_cell_that_measured_it(results: Path) -> None:
     """A claim that a cell names in its metadata leads there, any other to the cell that computes the verdicts."""
-    table = Ledger(results, ["linearized"], TITLES, frozen).tables()
+    table = Ledger(results, ["linearized"], TITLES).tables()
     assert "| {ref}`T1 <linearized-cell-4>` | [holds]{.verdict .verdict-holds} |" in table
     assert "| {ref}`T2 <linearized-cell-2>` | [not tested]{.verdict .verdict-not-tested} (needs the archive) |" in table
     assert "| the **sum** is two *(section 1)* | no number | 2 | 1.9 to 2.1 |" in table
 
 
-def test_totals_count_every_claim_once(results: Path, frozen: Path) -> None:
-    """Totals by chapter and over all agree with the claims; nothing has drifted or is new just after a release."""
-    ledger = Ledger(results, ["linearized"], TITLES, frozen)
-    assert "| {ref}`A title <claims-linearized>` | 2 | 1 | 0 | 0 | 1 | 0 | 0 |" in ledger.totals_by_chapter()
-    assert "| **all** | **2** | **1** | **0** | **0** | **1** | **0** | **0** |" in ledger.totals_by_chapter()
-    assert "drifted" not in ledger.totals()
-
-
-def test_a_result_beyond_its_tolerance_turns_red(results: Path, frozen: Path, tmp_path: Path) -> None:
-    """A changed value shows as drifted in ledger, totals, status and badge, although its verdict still holds."""
-    ledger = Ledger(_moved(results, tmp_path / "moved", ours=(2.05,)), ["linearized"], TITLES, frozen)
-    assert "[drifted]{.verdict .verdict-drifted} was 2\u00a0±\u00a00; now holds" in ledger.tables()
-    assert "**1** have drifted" in ledger.totals()
-    assert "| **all** | **2** | **1** | **0** | **0** | **1** | **0** | **1** |" in ledger.totals_by_chapter()
-    assert (
-        "| T1 | 2\u00a0±\u00a00 | 2.05 | [drifted]{.verdict .verdict-drifted} was 2\u00a0±\u00a00 |" in ledger.drift()
-    )
-    assert "1 drifted" in ledger.badge()
-    assert "#a61b1b" in ledger.badge()
-
-
-def test_a_claim_since_the_release_is_new_and_one_that_is_gone_has_drifted(
-    results: Path, frozen: Path, tmp_path: Path
-) -> None:
-    """A renamed claim is new under its new name, no failure, and missing under its old one, which is."""
-    ledger = Ledger(_moved(results, tmp_path / "moved", id="T9"), ["linearized"], TITLES, frozen)
-    assert "| T9 |  | 2 | new |" in ledger.drift()
-    gone = "[drifted]{.verdict .verdict-drifted} no longer there |"
-    assert f"| T1 | {gone} the **sum** is two |" in ledger.tables()
-    assert f"| T1 | 2\u00a0±\u00a00 |  | {gone}" in ledger.drift()
-    assert ledger.totals().endswith(" **1** have drifted since the last release, **1** of them no longer there.")
-    assert "| **all** | **2** | **1** | **0** | **0** | **1** | **1** | **1** |" in ledger.totals_by_chapter()
-    assert "1 drifted" in ledger.badge()
-
-
-def test_a_chapter_that_is_gone_has_drifted_with_all_its_claims(results: Path, frozen: Path) -> None:
-    """A chapter of the release that the book no longer has is told in red, and its claims count as drifted."""
-    content = json.loads(frozen.read_text())
-    content["chapters"]["lost"] = content["chapters"]["linearized"]
-    frozen.write_text(json.dumps(content))
-    ledger = Ledger(results, ["linearized"], TITLES, frozen)
-    gone = "[drifted]{.verdict .verdict-drifted} no longer there |"
-    assert "## lost\n\nThe chapter is no longer there." in ledger.tables()
-    assert f"| T2 | {gone} needs what is not here |" in ledger.tables()
-    section = ledger.drift().partition("### lost")[2]
-    assert f"| T1 | 2\u00a0±\u00a00 |  | {gone}\n| T2 |  |  | {gone}" in section
-    assert "**2** have drifted since the last release, **2** of them no longer there." in ledger.totals()
-    rows = ledger.totals_by_chapter()
-    assert "| {ref}`lost <claims-lost>` | 0 | 0 | 0 | 0 | 0 | 0 | 2 |" in rows
-    assert "| **all** | **2** | **1** | **0** | **0** | **1** | **0** | **2** |" in rows
-    assert "2 drifted" in ledger.badge()
-
-
-@pytest.mark.parametrize("change", [{"high": 2.2}, {"ours": (2.0, 2.0)}, {"statement": "another"}])
-def test_what_else_has_changed_turns_red(
-    results: Path, frozen: Path, tmp_path: Path, change: dict[str, object]
-) -> None:
-    """Another bound, number of values or statement is drift, and is told as what it is."""
-    ledger = Ledger(_moved(results, tmp_path / "moved", **change), ["linearized"], TITLES, frozen)
-    words = {
-        "high": "supported by 1.9 to 2.1",
-        "ours": "measured with n = 1",
-        "statement": "stated as “the **sum** is two”",
-    }
-    assert f"[drifted]{{.verdict .verdict-drifted}} was {words[next(iter(change))]}; now holds" in ledger.tables()
-    assert "1 drifted" in ledger.badge()
+def test_totals_count_every_claim_once(results: Path) -> None:
+    """Totals by chapter and over all agree with the claims."""
+    ledger = Ledger(results, ["linearized"], TITLES)
+    assert "| {ref}`A title <claims-linearized>` | 2 | 1 | 0 | 0 | 1 |" in ledger.totals_by_chapter()
+    assert "| **all** | **2** | **1** | **0** | **0** | **1** |" in ledger.totals_by_chapter()
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
 @pytest.mark.parametrize("part", ["{}.ipynb", "{}/claims.json"])
-def test_the_ledger_tells_a_damaged_input_in_one_line(
-    results: Path, frozen: Path, tmp_path: Path, part: str, kind: str
-) -> None:
+def test_the_ledger_tells_a_damaged_input_in_one_line(results: Path, tmp_path: Path, part: str, kind: str) -> None:
     """Claims or a notebook that are missing, cut, of wrong types or no UTF-8 are named with the remedy."""
     file = _moved(results, tmp_path / "moved") / part.format("linearized")
     damage(file, kind)
     told = rf"^{re.escape(str(file))}: expected [^\n]*, got [^\n]*\. (R|Remove [^\n]* and r)un: make book$"
     with pytest.raises(ValueError, match=told):
-        Ledger(tmp_path / "moved", ["linearized"], TITLES, frozen).tables()
-
-
-@pytest.mark.parametrize("kind", DAMAGES)
-def test_the_ledger_tells_a_damaged_release_in_one_line(results: Path, frozen: Path, kind: str) -> None:
-    """A release that is missing, cut, of wrong types or no UTF-8 is named with the remedy."""
-    damage(frozen, kind)
-    with pytest.raises(ValueError, match=rf"^{re.escape(str(frozen))}: expected [^\n]* Run: noisebook freeze$"):
-        Ledger(results, ["linearized"], TITLES, frozen)
+        Ledger(tmp_path / "moved", ["linearized"], TITLES).tables()
 
 
 def test_the_status_tells_time_memory_versions_and_device(results: Path) -> None:
@@ -166,37 +86,36 @@ def test_every_figure_has_its_provenance(results: Path) -> None:
     assert "notebooks/linearized/figures/line.png" in files  # the picture that the prose shows
 
 
-def _origins(folder: Path, weights: str) -> Origins:
-    """The origins of a chapter whose run had these weights."""
-    stamp = {"commit": "c", "seed": 3, "device": "cpu", "data": "a slice", "weights": weights}
-    (folder / "results.json").write_text(json.dumps({"provenance": stamp}))
-    (folder / "run.json").write_text(json.dumps({"preset": "book"}))
-    return Origins(folder)
+RUN = {"commit": "c", "seed": 3, "device": "cpu", "data": "a slice", "weights": "linearized-quarter"}
 
 
-def test_the_origin_of_a_figure_is_its_own(tmp_path: Path) -> None:
+def _manifest(made_of: dict[str, list[str]], **run: str) -> dict[str, object]:
+    """The manifest of a run whose figures were made of this."""
+    figures = {name: {"cell": "x", "made_of": names} for name, names in made_of.items()}
+    return {"preset": "book", "provenance": RUN | run, "figures": figures}
+
+
+def test_the_provenance_of_a_figure_is_its_own() -> None:
     """A precomputed figure names its study, seeds, networks and hash; one of data alone no network."""
-    (folder := tmp_path / "linearized").mkdir()
-    origins = _origins(folder, "linearized-quarter")
-    cell = {"id": "x", "metadata": {"origins": {"sweep": ["study i0"], "slice": []}}}
+    manifest = _manifest({"sweep": ["study i0"], "slice": []})
     record = studies.load("linearized", "i0")[1]
-    line = origins.line(cell, "sweep")
+    line = chapter_pages.provenance(manifest, "linearized", "sweep")
     assert f"precomputed study <code>i0</code>, sha256 <code>{record['sha256'][:12]}</code> · seed 1" in line
     assert "weights linearized-i0 (sha256" in line
     assert "seed 3" not in line
     assert "linearized-quarter" not in line
-    assert origins.line(cell, "slice").endswith("seed 3; cpu; data: a slice; weights: none</details>")
+    alone = chapter_pages.provenance(manifest, "linearized", "slice")
+    assert alone.endswith("seed 3; cpu; data: a slice; weights: none</details>")
 
 
-def test_what_a_figure_was_made_of_has_to_exist(tmp_path: Path) -> None:
-    """A figure without origins, an unknown study or network stops the build; a trained one is told as such."""
-    (folder := tmp_path / "gap").mkdir()
-    cell = {"id": "x", "metadata": {"origins": {"a": ["study nothing"], "b": ["gap-4d"], "c": ["gap-2d"]}}}
-    origins = _origins(folder, "gap-2d")
-    for figure, message in {"other": "expected origins of the figure other", "a": "nothing", "b": "gap-3d"}.items():
+def test_what_a_figure_was_made_of_has_to_exist() -> None:
+    """A figure of unknown making, an unknown study or network stops the build; a trained one is told as such."""
+    manifest = _manifest({"a": ["study nothing"], "b": ["gap-4d"], "c": ["gap-2d"]}, weights="gap-2d")
+    for figure, message in {"other": "expected made_of of the figure other", "a": "nothing", "b": "gap-3d"}.items():
         with pytest.raises(ValueError, match=message):
-            origins.line(cell, figure)
-    assert "weights: gap-2d (trained in that run)" in _origins(folder, "train: gap").line(cell, "c")
+            chapter_pages.provenance(manifest, "gap", figure)
+    trained = _manifest({"c": ["gap-2d"]}, weights="train: gap")
+    assert "weights: gap-2d (trained in that run)" in chapter_pages.provenance(trained, "gap", "c")
 
 
 def test_the_executed_notebook_itself_is_left_alone(results: Path) -> None:

@@ -43,7 +43,7 @@ claims.write([Claim("T1", "the **sum** is two", "section 1", (2.0,), low=1.9, hi
 """
 FIGURE = """
 import sys
-from IPython.display import HTML, Image, Markdown, display
+from IPython.display import Image, Markdown, display
 figure, axes = plt.subplots(figsize=(7, 2.5))
 axes.plot([0, 1], [0, 1])
 axes.set(xlabel="x (mm)", ylabel="HU")
@@ -51,8 +51,9 @@ for name in ("line", "PICTURE"):
     figure.savefig(figures / f"{name}.png", metadata={"Software": None})
 plt.close(figure)
 display(Image(figures / "line.png"))
-link = '<a href="linearized/figures/line.csv">line.csv</a>'
-display(HTML(f'<p class="figure-links">numbers: {link}</p>'))
+from noisebook.figures import RECORD, links
+record = {"name": "line", "numbers": "line.csv", "vectors": {"line.png": "line.png"}, "folder": "linearized/figures"}
+display({"text/html": f'<p class="figure-links">{links(record)}</p>', RECORD: record}, raw=True)
 display(Markdown("| height | unit |\\n|---|---|\\n| measured once | HU |"))
 print("a progress bar", file=sys.stderr)
 """
@@ -69,13 +70,13 @@ def notebook(name: str = "linearized") -> dict[str, Any]:
     about = yaml.safe_load((ROOT / "book" / "chapters.yml").read_text(encoding="utf-8"))[name]
     figure = FIGURE.replace("PICTURE", about.get("picture", {}).get("figure", "line")).replace("linearized", name)
     alt = {"mystnb": {"image": {"alt": "A straight line from the lower left corner to the upper right one"}}}
-    origins = {"line": ["linearized-quarter", "data of <my> own"]}
+    made_of = {"line": ["linearized-quarter", "data of <my> own"]}
     cells = [
         _cell("markdown", INTRO, 0),
         _cell("code", 'out = "."', 1, tags=["parameters"]),
         _cell("code", code.replace("linearized", name), 2, tags=["hide-input"]),
         _cell("markdown", f"## The line\n\n{LINE.replace('linearized', name)}", 3),
-        _cell("code", figure, 4, claims=["T1"], origins=origins, **alt),
+        _cell("code", figure, 4, claims=["T1"], made_of=made_of, **alt),
     ]
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     return {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}

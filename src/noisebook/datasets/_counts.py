@@ -65,7 +65,7 @@ def _read_array(path: Path, name: str) -> np.ndarray:
             return found
         if not name and len(found.files) != 1:
             got = f"{len(found.files)}: {', '.join(found.files)}"
-            raise error(str(path), "one array", got, "Name it in Python, or save it alone, as .npy.")
+            raise error(str(path), "one array", got, "Name one; in the chapter gap: -p counts_name=NAME.")
         if name:
             check_one_of(f"array in {path}", name, found.files)
         return np.asarray(found[name or found.files[0]])
@@ -138,6 +138,9 @@ def count_report(array: np.ndarray) -> CountReport:
 
 def _noise_report(array: np.ndarray, planes: np.ndarray) -> CountReport:
     """The report on whole numbers, by the noise of some of their planes."""
+    if planes.max() == planes.min() > 0:
+        problem = f"no photon counts: every pixel is {planes.max():g}, which tells nothing of noise"
+        return CountReport(problem, float(array.mean()), 0.0, math.nan, math.nan)
     mean, noise, apart = _tiles(planes)
     if not len(mean):  # the only photons lie at the border
         return CountReport("", float(array.mean()), math.nan, math.nan, math.nan)

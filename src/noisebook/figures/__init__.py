@@ -5,12 +5,13 @@ stated at every colour bar, a scale bar in mm. The files hold no clock and no ra
 """
 
 from ._images import Panel, alike, hu_window, images, zoom
-from ._keep import keep, keep_parts, table
+from ._keep import RECORD, keep, keep_parts, links, table
 from ._network import architecture
 from ._plots import Line, Sample, cuts, dots, matrix, profile
 from ._slider import keep_slider
 
 __all__ = [
+    "RECORD",
     "Line",
     "Panel",
     "Sample",
@@ -23,6 +24,7 @@ __all__ = [
     "keep",
     "keep_parts",
     "keep_slider",
+    "links",
     "matrix",
     "profile",
     "table",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +20,9 @@ from noisebook._checks import error
 
 from ._images import DPI, style
 from ._plots import Sample
+
+RECORD = "application/vnd.noisebook.figure+json"
+"""The type of a figure's record among the outputs of its cell: pages are made from it."""
 
 
 def table(columns: dict[str, Sequence[object]]) -> None:
@@ -58,11 +63,33 @@ def keep(figure: Figure, out: str | Path, chapter: str, name: str, numbers: dict
     folder.mkdir(parents=True, exist_ok=True)
     picture = write_picture(figure, folder / name)
     table = write_numbers(folder / name, numbers)
-    from IPython.display import HTML, Image, display
+    from IPython.display import Image, display
 
-    base = f"{chapter}/figures/"
-    links = f'numbers: <a href="{base}{table}">{table}</a> · vector: <a href="{base}{name}.svg">{name}.svg</a>'
-    display(Image(picture), HTML(f'<p class="figure-links">{links}</p>'))
+    display(Image(picture))
+    show_record(folder, {"name": name, "numbers": table, "vectors": {f"{name}.svg": f"{name}.svg"}}, chapter)
+
+
+def show_record(folder: Path, record: dict[str, Any], chapter: str, above: str = "") -> None:
+    """Keep a figure's record as ``name.json`` beside it, and show its links, with the record among the outputs.
+
+    Args:
+        folder: Of the figure.
+        record: ``name``; ``numbers``, a file; ``vectors``, labels by file.
+        chapter: The chapter's name.
+        above: HTML to stand above the links.
+    """
+    from IPython.display import display
+
+    record = record | {"folder": f"{chapter}/figures"}
+    (folder / f"{record['name']}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    display({"text/html": f'{above}<p class="figure-links">{links(record)}</p>', RECORD: record}, raw=True)
+
+
+def links(record: dict[str, Any]) -> str:
+    """The links to what belongs to a figure, as HTML."""
+    places = {record["numbers"]: record["numbers"]} | record["vectors"]
+    linked = [f'<a href="{record["folder"]}/{file}">{html.escape(label)}</a>' for file, label in places.items()]
+    return f"numbers: {linked[0]} · vector: {', '.join(linked[1:])}"
 
 
 def keep_parts(samples: Sequence[Sample], out: str | Path, chapter: str, name: str, titles: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from noisebook._checks import error
 
-from ._keep import write_numbers, write_picture
+from ._keep import show_record, write_numbers, write_picture
 
 _DPI = 110
 _MOVE = (
@@ -67,8 +67,6 @@ def keep_slider(
             f'<img src="data:image/png;base64,{source}" alt="{words}" data-label="{html.escape(label)}"{hidden}>'
         )
     table = write_numbers(folder / name, numbers)
-    from IPython.display import HTML, display
-
     last = len(frames) - 1
     slider = (
         f'<input type="range" min="0" max="{last}" value="{last}" autocomplete="off" oninput="{_MOVE}"'
@@ -77,7 +75,5 @@ def keep_slider(
     label = (
         f'<label style="display: block">{html.escape(text)} <output>{html.escape(labels[-1])}</output>{slider}</label>'
     )
-    base = f"{chapter}/figures/"
-    vectors = [f'<a href="{base}{name}/{k:02d}.svg">{html.escape(label)}</a>' for k, label in enumerate(labels, 1)]
-    links = f'numbers: <a href="{base}{table}">{table}</a> · vector: {", ".join(vectors)}'
-    display(HTML(f'<div class="frames">{label}{"".join(pictures)}</div><p class="figure-links">{links}</p>'))
+    record = {"name": name, "numbers": table, "vectors": {f"{name}/{k:02d}.svg": s for k, s in enumerate(labels, 1)}}
+    show_record(folder, record, chapter, f'<div class="frames">{label}{"".join(pictures)}</div>')

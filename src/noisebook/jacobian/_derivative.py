@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
+import random
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from itertools import pairwise
 from types import MethodType
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
@@ -18,7 +21,7 @@ from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
 
-from noisebook._checks import error, model_takes
+from noisebook._checks import check_finite, error, model_takes
 
 from ._covariance import Map
 
@@ -29,6 +32,8 @@ STEPS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
 RANDOM, ADJOINT, APART = 1e-5, 1e-4, 1e-3
 """Relative differences that are still rounding: of two evaluations, of the adjoint test, and from a finite difference
 (which a few ReLUs that switch within the least step change by some 1e-4)."""
+_SWITCHES = threading.RLock()
+"""Torch's switches are the process's: one thread at a time changes them and puts them back."""
 CAUSES = "Look in forward for no_grad, inference_mode, detach, .data, or an operation with a gradient of its own."
 
 
@@ -45,8 +50,8 @@ def _check_deterministic(model: nn.Module) -> None:
             (module.training and module.track_running_stats)
             or (isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None)
         )
-        random = module.training and isinstance(module, nn.modules.dropout._DropoutNd | nn.RReLU)
-        if statistics or random:
+        drops = isinstance(module, nn.RReLU) or (isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0)
+        if statistics or (module.training and drops):
             kind = f"{type(module).__name__} {name or 'itself'}"
             remedy = "Call model.eval() first."
             raise error("model", "no batch statistics or dropout", f"{kind} in training mode", remedy)
@@ -120,15 +125,33 @@ class _Unchecked:
 @contextmanager
 def _plain() -> Iterator[None]:
     """Attention by its formula and no reentrant checkpoints: torch's fused operations have no second derivative."""
-    fast, checkpoint = torch.backends.mha.get_fastpath_enabled(), torch.utils.checkpoint.CheckpointFunction
-    torch.backends.mha.set_fastpath_enabled(False)
-    torch.utils.checkpoint.CheckpointFunction = _Unchecked  # type: ignore[misc, assignment]
-    try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        torch.utils.checkpoint.CheckpointFunction = checkpoint  # type: ignore[misc]
+    with _SWITCHES:
+        fast, checkpoint = torch.backends.mha.get_fastpath_enabled(), torch.utils.checkpoint.CheckpointFunction
+        torch.backends.mha.set_fastpath_enabled(False)
+        torch.utils.checkpoint.CheckpointFunction = _Unchecked  # type: ignore[misc, assignment]
+        try:
+            with sdpa_kernel(SDPBackend.MATH):
+                yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
+            torch.utils.checkpoint.CheckpointFunction = checkpoint  # type: ignore[misc]
+
+
+@contextmanager
+def drawing_nothing() -> Iterator[None]:
+    """Raise if what is done inside draws random numbers of torch, numpy or Python, however seldom it uses them."""
+    state = _random_state()
+    yield
+    if _random_state() != state:
+        remedy = (
+            "Switch its random numbers off: dropout, drop-path, attention dropout, randn in forward; call model.eval()."
+        )
+        raise error("model", "the same output for the same image", "random numbers drawn in forward", remedy)
+
+
+def _random_state() -> tuple[Any, ...]:
+    devices = [torch.cuda.get_rng_state(k).numpy().tobytes() for k in range(torch.cuda.device_count())]
+    return torch.get_rng_state().numpy().tobytes(), *devices, str(np.random.get_state()), random.getstate()
 
 
 @contextmanager
@@ -164,7 +187,7 @@ def reverse_mode(function: Map, x: Tensor) -> tuple[Tensor, Map]:
         if not output.requires_grad:
             return torch.zeros_like(x)
         options = {"retain_graph": True, "allow_unused": True, "materialize_grads": True}
-        with torch.inference_mode(False):
+        with torch.inference_mode(False), _plain():  # a checkpoint computes its part again
             return torch.autograd.grad(output, point, u.clone(), **options)[0]
 
     return output, pull
@@ -178,10 +201,11 @@ def double_backward(function: Map, x: Tensor, v: Tensor) -> Tensor:
         dummy = torch.zeros_like(output, requires_grad=True)
         if not output.requires_grad:
             return dummy.detach()
-        (gradient,) = torch.autograd.grad(output, point, dummy, create_graph=True, materialize_grads=True)
-        if not gradient.requires_grad:
-            return dummy.detach()
-        return torch.autograd.grad(gradient, dummy, v.clone())[0]
+        with _plain():
+            (gradient,) = torch.autograd.grad(output, point, dummy, create_graph=True, materialize_grads=True)
+            if not gradient.requires_grad:
+                return dummy.detach()
+            return torch.autograd.grad(gradient, dummy, v.clone())[0]
 
 
 def product(function: Map, x: Tensor, v: Tensor) -> tuple[Tensor, bool]:
@@ -205,15 +229,19 @@ def _evaluated(model: nn.Module | Map, image: Tensor) -> tuple[Map, Tensor, Tens
     generator = torch.Generator().manual_seed(0)
     for dtype in (torch.float64, image.dtype):
         for part in (crop, image):
-            # off the kinks at which constant areas lie, upwards, since counts have no logarithm below zero
+            # off the kinks at which constant areas lie, upwards, since counts have no logarithm below zero; or, where
+            # that leaves the model's domain, as the image is
             shift = torch.randn(part.shape, generator=generator, dtype=dtype).abs().to(part.device)
-            point = part.to(dtype) + 1e-3 * _scale(part) * shift
-            try:
-                function = frozen(model, point)
-                with torch.no_grad():
-                    return function, point, function(point)
-            except Exception:  # whatever a model raises for a size or a precision that it does not take
-                continue
+            for off in (1e-3 * _scale(part) * shift, 0.0):
+                point = part.to(dtype) + off
+                try:
+                    function = frozen(model, point)
+                    with torch.no_grad():
+                        output = function(point)
+                except Exception:  # whatever a model raises for a size or a precision that it does not take
+                    break
+                if not isinstance(output, Tensor) or output.isfinite().all():
+                    return function, point, output
     with model_takes(image), torch.no_grad():
         function = frozen(model, image)
         return function, image, function(image)
@@ -240,7 +268,8 @@ def check_derivative(model: nn.Module | Map, image: Tensor) -> None:
     with torch.inference_mode(False):
         function, x, output = _evaluated(model, image)
         check_output(output)
-        with torch.no_grad():
+        check_finite("output of the model", output)
+        with drawing_nothing(), torch.no_grad():
             apart = relative(function(x), output)
         if apart > RANDOM:
             remedy = "Switch its random numbers off: dropout, attention dropout, batch statistics, randn in forward."
@@ -274,8 +303,13 @@ def _from_differences(function: Map, x: Tensor, v: Tensor, column: Tensor) -> fl
     first = difference(steps[0])
     if not relative(first, column) > APART:
         return 0.0
-    found = [first, *map(difference, steps[1:])]
-    between = torch.tensor([relative(*both) for both in pairwise(found)]).nan_to_num(math.inf)
+    with torch.no_grad():
+        rounding = 10 * torch.finfo(x.dtype).eps * float(function(x).norm())
+    found = zip(steps, [first, *map(difference, steps[1:])], strict=True)
+    told = [one for step, one in found if rounding / step < max(float(one.norm()), float(column.norm()))]
+    if len(told) < 2:  # the others are rounded to nothing
+        return 0.0
+    between = torch.tensor([relative(*both) for both in pairwise(told)]).nan_to_num(math.inf)
     best = int(between.argmin())
-    apart = relative(found[best], column)
+    apart = relative(told[best], column)
     return apart if apart > 10 * float(between[best]) else 0.0

@@ -21,6 +21,7 @@ from ._derivative import (
     check_output,
     differentiable,
     double_backward,
+    drawing_nothing,
     frozen,
     product,
     relative,
@@ -88,7 +89,7 @@ class Jacobian:
     @cached_property
     def _linear(self) -> tuple[Tensor, Map]:
         """The output, and the map u -> J'u."""
-        with model_takes(self.image):  # that it can be differentiated is known from the check
+        with model_takes(self.image), drawing_nothing():  # that it can be differentiated is known from the check
             output, pull = reverse_mode(self._model, self.image)
         check_output(output)
         self.evaluations += FORWARD

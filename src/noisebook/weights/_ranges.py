@@ -14,6 +14,9 @@ from noisebook._registry import QUANTITIES, Range, metadata
 
 from ._files import Module, into, load
 
+SLACK = 2e-4
+"""Of a range's larger end: what rounding in a header sets pixel sizes apart by."""
+
 
 def span(unit: str, parts: Iterable[Any]) -> Range:
     """From the least to the greatest value of some arrays.
@@ -42,7 +45,8 @@ def restored(id: str, module: Module, data: Path = _paths.DATA) -> Module:
 
 def carrying(id: str, module: Module, data: Path = _paths.DATA) -> Module:
     """The module, in evaluation mode, with the ranges of the registry's entry; see `carried`."""
-    vars(module.eval())["trained_on"] = metadata(id, data).trained_on
+    for part in (module.eval(), *module.children()):
+        vars(part)["trained_on"] = metadata(id, data).trained_on
     return module
 
 
@@ -65,7 +69,8 @@ def warn_outside(model: nn.Module, *, stacklevel: int = 3, **inputs: Any) -> boo
             continue
         known = trained[name]
         seen = span(known.unit, [values if hasattr(values, "min") else Tensor([values])])
-        if seen.low < known.low or seen.high > known.high:
+        slack = SLACK * max(abs(known.low), abs(known.high))
+        if seen.low < known.low - slack or seen.high > known.high + slack:
             outside = True
             text = f"input: {QUANTITIES[name]} {seen}; the network was trained on {known}"
             warnings.warn(f"{text}, so that its output is a guess.", stacklevel=stacklevel)
