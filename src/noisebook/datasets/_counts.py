@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from noisebook._checks import check_one_of, error
 
@@ -65,7 +66,8 @@ def _read_array(path: Path, name: str) -> np.ndarray:
             return found
         if not name and len(found.files) != 1:
             got = f"{len(found.files)}: {', '.join(found.files)}"
-            raise error(str(path), "one array", got, "Name one; in the chapter gap: -p counts_name=NAME.")
+            remedy = f"counts_name in the chapter gap: -p counts_name={found.files[0]}"
+            raise error(str(path), "one array", got, f"Give a name ({remedy}).")
         if name:
             check_one_of(f"array in {path}", name, found.files)
         return np.asarray(found[name or found.files[0]])
@@ -107,10 +109,10 @@ def count_report(array: np.ndarray) -> CountReport:
     """Tell whether an array looks like photon counts: whole numbers, as noisy as Poisson's law has them.
 
     Gain, offset, smoothing and clipping all break the law that the gap chapter rests on. Counts are never refused for
-    their structure, which only adds to the variance of neighbours, so a gain is not seen where structure outweighs the
-    noise everywhere, nor in an image of less than about 45 x 45 pixels. In an image of one brightness gain and offset
-    may balance each other; read noise of variance s^2 looks like an offset lower by s^2 / gain; brightness that differs
-    at random from pixel to pixel looks like a gain, unless repeats are given as a stack.
+    their structure, which only adds to the variance of neighbours. A gain leaves gaps in the histogram; where noise of
+    the camera fills them, it shows in how noise grows with brightness, hence neither in an image of one brightness, nor
+    in one of less than about 75 x 75 pixels, nor where structure outweighs the noise everywhere. Read noise of variance
+    s^2 looks like an offset lower by s^2 / gain. Texture whose variance grows with brightness itself looks like a gain.
 
     Args:
         array: (..., Y, X), numbers, as from `read_counts`. Of a stack of more than 32 planes, noise is measured in the
@@ -139,9 +141,9 @@ def count_report(array: np.ndarray) -> CountReport:
 def _noise_report(array: np.ndarray, planes: np.ndarray) -> CountReport:
     """The report on whole numbers, by the noise of some of their planes."""
     if planes.max() == planes.min() > 0:
-        problem = f"no photon counts: every pixel is {planes.max():g}, which tells nothing of noise"
+        problem = f"no photon counts: every pixel has the value {planes.max():g}, which tells nothing about noise"
         return CountReport(problem, float(array.mean()), 0.0, math.nan, math.nan)
-    mean, noise, apart = _tiles(planes)
+    mean, noise = _tiles(planes)
     if not len(mean):  # the only photons lie at the border
         return CountReport("", float(array.mean()), math.nan, math.nan, math.nan)
     values, number = np.unique(planes, return_counts=True)
@@ -153,7 +155,9 @@ def _noise_report(array: np.ndarray, planes: np.ndarray) -> CountReport:
             offset = float(np.clip(mean.mean() - noise.mean() / gain, 0, values[0]))
     elif ratio < 0.7 and offset == 0:  # one brightness
         gain, offset = 1.0, float(mean.mean() - noise.mean())
-    problem = "the values leave gaps as no sum of Poisson laws does" if holes else _unlike(mean, noise, apart)
+    problem = "the values leave gaps as no sum of Poisson laws does" if holes else _too_quiet(mean, noise)
+    if not problem and (line := _amplified(planes)):
+        problem, (gain, offset) = "the noise grows too fast with brightness, so there is a gain", line
     if problem:
         found = f"found gain {gain:.3g}, offset {offset:.3g} and variance to mean {ratio:.2g}"
         remedy = f"convert to (x - {offset:.3g}) / {gain:.3g}, rounded, if the camera's data sheet agrees"
@@ -161,31 +165,94 @@ def _noise_report(array: np.ndarray, planes: np.ndarray) -> CountReport:
     return CountReport(problem or _saturation(array), float(array.mean()), ratio, gain, offset)
 
 
-def _tiles(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each tile of 7 x 7 pixels with a photon: the mean, the noise's variance, and that of pixels two apart.
+def _blocks(values: np.ndarray) -> np.ndarray:
+    """Planes (N, Y, X) cut into tiles of at most 7 x 7 pixels, (tiles, pixels of each)."""
+    rows, columns = values.shape[1:]
+    side = min(_TILE, rows, columns)
+    cut = values[:, : rows // side * side, : columns // side * side]
+    return cut.reshape(len(cut), rows // side, side, columns // side, side).swapaxes(2, 3).reshape(-1, side * side)
+
+
+def _tiles(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of each tile with a photon: the mean, and the noise's variance.
 
     Noise is measured by differences of differences, along the two of the three axes that give least: structure adds.
     """
-    rows, columns = (n - 2 for n in planes.shape[1:])
-    side = min(_TILE, rows, columns)
-
-    def tiled(values: np.ndarray) -> np.ndarray:
-        cut = values[:, : rows // side * side, : columns // side * side]
-        averages: np.ndarray = cut.reshape(len(cut), rows // side, side, columns // side, side).mean((2, 4))
-        return averages.ravel()
-
-    pairs = (planes[:, 1:] + planes[:, :-1]) / 2
-    mean = tiled((pairs[..., 1:] + pairs[..., :-1]) / 2)
-    mixed = [tiled(np.diff(np.diff(planes, axis=1), axis=2) ** 2 / 4)]
-    inner = slice(1, -1)
-    apart = (planes[:, 2:, inner] - planes[:, :-2, inner]) ** 2 + (planes[:, inner, 2:] - planes[:, inner, :-2]) ** 2
-    far = [tiled(apart / 4)]
+    quads = ndimage.uniform_filter(planes, (0, 2, 2))[:, 1:-1, 1:-1]
+    _, n, k = quads.shape
+    mixed = [np.diff(np.diff(planes, axis=1), axis=2)]
     if len(planes) > 2:
         steps = np.diff(planes, axis=0, append=planes[-2:-1])
-        mixed += [tiled(np.diff(steps, axis=axis) ** 2 / 4) for axis in (1, 2)]
-        far.append(tiled((planes - np.roll(planes, 2, 0))[:, inner, inner] ** 2 / 2))
+        mixed += [np.diff(steps, axis=1), np.diff(steps, axis=2)]
+    mean, *noise = (_blocks(values).mean(1) for values in (quads, *(m[:, :n, :k] ** 2 / 4 for m in mixed)))
     lit = mean > 0
-    return mean[lit], min(mixed, key=np.sum)[lit], min(far, key=np.sum)[lit]
+    return mean[lit], min(noise, key=np.sum)[lit]
+
+
+def _curvature(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Of each tile: the median brightness, and the noise's variance by differences that structure hardly lifts.
+
+    The noise is given as mean and median of second differences, and as mean of first differences, each along both of
+    the two axes that give least; of a stack, without its first and last planes.
+    """
+    frames = len(planes) - 2 if len(planes) > 2 else len(planes)
+    inner = (frames, planes.shape[1] - 2, planes.shape[2] - 2)
+
+    def centre(values: np.ndarray) -> np.ndarray:
+        begin = [(have - want) // 2 for have, want in zip(values.shape, inner, strict=True)]
+        return values[tuple(slice(first, first + want) for first, want in zip(begin, inner, strict=True))]
+
+    def squares(order: int, first: int, second: int) -> np.ndarray:
+        differences = np.diff(np.diff(planes, order, axis=first), order, axis=second)
+        return _blocks(centre(differences) ** 2) / math.comb(2 * order, order) ** 2
+
+    axes = min([(1, 2), (0, 1), (0, 2)] if len(planes) > 2 else [(1, 2)], key=lambda two: squares(2, *two).sum())
+    curved = squares(2, *axes)
+    around = centre(ndimage.uniform_filter(planes, (0, 3, 3)))
+    median = np.median(curved, axis=1) / 0.455  # the median of chi-squared
+    return np.median(_blocks(around), axis=1), curved.mean(1), median, squares(1, *axes).mean(1)
+
+
+def _amplified(planes: np.ndarray) -> tuple[float, float] | None:
+    """Gain and offset, if the noise of tiles tells a gain above 1.5 by three standard errors; None if not.
+
+    Over tiles of one image, noise = gain (mean - offset) + c mean^2, where c >= 0 is the contrast of texture and of the
+    pixels' sensitivity; the gain must be above 1.5 with c and without. Medians pass over edges and lone bright pixels.
+    A tenth of what first differences have more is taken for what second differences leave of structure. Tiles below
+    5 photons, where whole numbers make the median coarse, do not count.
+    """
+    tiles = np.stack(_curvature(planes))
+    mean, full, noise, mixed = tiles[:, tiles[0] >= 5]
+    if len(mean) < 100 or mean.var() < 4 * full.mean() / _TILE**2 or mixed.sum() > 5 * noise.sum():
+        return None
+    bright = mean / mean.mean()
+    terms, scale = np.stack([np.ones_like(bright), bright, bright**2], 1), full.mean() * (0.2 + bright)
+    fits = [_fitted(terms[:, :count], 1.1 * noise - 0.1 * mixed, scale) for count in (3, 2)]
+    least = [found - 3 * error for found, error in fits]
+    if min(least[1][1], least[0][1] - 2 * max(least[0][2], 0)) < 1.5 * mean.mean():  # texture is not all of one c
+        return None
+    start, gain = fits[1][0]
+    if not -np.quantile(bright, 0.05) < start / gain < 0.3:  # offset above dim tiles, or below zero: structure
+        return None
+    start, gain = _fitted(terms[:, :2], 1.1 * full - 0.1 * mixed, scale)[0]  # of skewed noise, the median is too low
+    return float(gain / mean.mean()), float(-start / gain * mean.mean())
+
+
+def _fitted(terms: np.ndarray, noise: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients and standard errors of noise over terms, for errors in proportion to it; far tiles are left out."""
+    kept = np.ones(len(noise), bool)
+    for _ in range(8):
+        weighted = terms[kept] / scale[kept, None]
+        found = np.linalg.lstsq(weighted, (noise / scale)[kept], rcond=None)[0]
+        scale = np.maximum(terms @ found, 0.1 * max(float(np.median(noise)), 1e-9))
+        off = (noise - terms @ found) / scale
+        near = np.abs(off) < 4 * max(1.48 * float(np.median(np.abs(off[kept]))), 0.3)
+        if near.sum() < 20:
+            break
+        kept = near
+    weighted = terms[kept] / scale[kept, None]
+    inverse = np.linalg.pinv(weighted.T @ weighted)
+    return found, np.sqrt(np.diag(inverse @ (weighted.T * off[kept] ** 2) @ weighted @ inverse))
 
 
 def _line(mean: np.ndarray, noise: np.ndarray) -> tuple[float, float]:
@@ -219,8 +286,8 @@ def _has_holes(values: np.ndarray, number: np.ndarray) -> bool:
     return bool(equal > 100 and near < equal / 2)
 
 
-def _unlike(mean: np.ndarray, noise: np.ndarray, apart: np.ndarray) -> str:
-    """Why the noise of tiles is not that of photons, by more than four standard errors; empty if it can be."""
+def _too_quiet(mean: np.ndarray, noise: np.ndarray) -> str:
+    """Why the noise of tiles is less than that of photons, by more than four standard errors; empty if it can be."""
 
     def low(tiles: np.ndarray, limit: float) -> bool:
         error = math.sqrt(0.1 / tiles.sum() + 0.5 / (mean[tiles].sum() * _TILE**2))
@@ -230,16 +297,6 @@ def _unlike(mean: np.ndarray, noise: np.ndarray, apart: np.ndarray) -> str:
         return "too little noise, so there is an offset, or it was smoothed"
     if low(mean <= np.quantile(mean, 0.1), 0.75):  # the detector's dead time thins bright places, an offset dim ones
         return "too little noise where it is dim, so there is an offset"
-    quiet = (noise + apart) / mean
-
-    def least(tiles: np.ndarray) -> float:
-        """Of the ratio of variance to mean without structure, which differs more two pixels apart than noise does."""
-        total, structure = noise[tiles].sum(), abs(apart[tiles].sum() - noise[tiles].sum())
-        return float((total - structure) / mean[tiles].sum())
-
-    ratio = min(least(mean > 0), least(quiet <= np.quantile(quiet, 0.25)))
-    if len(mean) >= 36 and ratio > 1.5 + 4 / math.sqrt(len(mean)) and (noise <= 1.2 * mean).mean() < 0.1:
-        return "too much noise, also where there is no structure, so there is a gain"
     return ""
 
 
