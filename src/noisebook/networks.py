@@ -20,7 +20,7 @@ from noisebook import _paths, training, weights
 from noisebook._checks import check_one_of
 
 SOURCES = ("embedded", "published", "train")
-"""Where a chapter's networks may come from: this book, the authors, or a training of the authors' size in the run."""
+"""Where a chapter's networks may come from, which is this book, the authors, or a training of the authors' size."""
 Batches = Callable[[int, torch.Generator], Iterable[Any]]
 
 
@@ -29,7 +29,7 @@ class Trainee(training.Trainee, Protocol):
 
     @property
     def net(self) -> nn.Module:
-        """The network that the training gives: the last one, or the one that validation chose."""
+        """The network that the training gives, which is the last one or the one that validation chose."""
 
 
 @dataclass(frozen=True)
