@@ -147,6 +147,15 @@ def test_a_chapter_takes_its_networks_by_source(tmp_path):
         LINES.config("line")
 
 
+def test_a_stamp_names_the_shipped_networks_or_the_source():
+    """Embedded networks are named one by one, others by source and chapter; the parameter is named in a refusal."""
+    assert LINES.check_source("nets", "embedded") == "line-a, line-b"
+    assert LINES.check_source("nets", "train") == "train: lines"
+    assert replace(LINES, published=build).check_source("nets", "published") == "published: lines"
+    with pytest.raises(ValueError, match="nets: expected one of embedded, train, got 'published'"):
+        LINES.check_source("nets", "published")
+
+
 def test_words_say_once_what_networks_share():
     """Topics that agree are said once, those that differ are joined, in the order of the description."""
     assert LINES.words("line-a") == "a line of 1; MSE; rate 0.1; drawn numbers"

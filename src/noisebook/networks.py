@@ -228,8 +228,7 @@ class Networks:
         Raises:
             ValueError: The source is unknown, the authors published no weights, or they are not fetched.
         """
-        possible = [name for name in SOURCES if name != "published" or self.published]
-        check_one_of("networks", source, possible)
+        self.check_source("networks", source)
         place = "cpu" if device == "auto" else device
         if source == "embedded":
             return {id: self.load(id, place) for id in ids}
@@ -240,6 +239,15 @@ class Networks:
             id: self.train(config, self.checkpoints(folder, id, config, identity), data, device=device).net.to(place)
             for id, config in full.items()
         }
+
+    def check_source(self, name: str, source: str) -> str:
+        """Refuse a source that the paper does not have, as parameter ``name``; what a stamp says of networks from it.
+
+        Raises:
+            ValueError: The source is unknown, or the authors published no weights.
+        """
+        check_one_of(name, source, [one for one in SOURCES if one != "published" or self.published])
+        return ", ".join(self.shipped) if source == "embedded" else f"{source}: {self.chapter}"
 
     def words(self, *ids: str) -> str:
         """Networks and their training in words: what they share once, what differs joined by *against*."""

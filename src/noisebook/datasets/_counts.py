@@ -206,8 +206,8 @@ def _curvature(planes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
         differences = np.diff(np.diff(planes, order, axis=first), order, axis=second)
         return _blocks(centre(differences) ** 2) / math.comb(2 * order, order) ** 2
 
-    axes = min([(1, 2), (0, 1), (0, 2)] if len(planes) > 2 else [(1, 2)], key=lambda two: squares(2, *two).sum())
-    curved = squares(2, *axes)
+    pairs = [(1, 2), (0, 1), (0, 2)] if len(planes) > 2 else [(1, 2)]
+    curved, axes = min(((squares(2, *two), two) for two in pairs), key=lambda found: found[0].sum())
     around = centre(ndimage.uniform_filter(planes, (0, 3, 3)))
     median = np.median(curved, axis=1) / 0.455  # the median of chi-squared
     return np.median(_blocks(around), axis=1), curved.mean(1), median, squares(1, *axes).mean(1)

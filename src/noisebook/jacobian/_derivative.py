@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 import random
 import threading
 import warnings
@@ -151,7 +152,7 @@ def drawing_nothing() -> Iterator[None]:
 
 def _random_state() -> tuple[Any, ...]:
     devices = [torch.cuda.get_rng_state(k).numpy().tobytes() for k in range(torch.cuda.device_count())]
-    return torch.get_rng_state().numpy().tobytes(), *devices, str(np.random.get_state()), random.getstate()
+    return torch.get_rng_state().numpy().tobytes(), *devices, pickle.dumps(np.random.get_state()), random.getstate()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ file that is not needed is not there.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -29,14 +29,12 @@ class Paper:
         networks: Its networks; None if it has none of its own.
         measures: Its module ``measures``, which holds the functions that ``claims.yaml`` names.
         studies: Its long runs.
-        accepts: ``accepts(path)`` says what of a user's data, as ``datasets.inspect`` found it, the chapter can use.
     """
 
     name: str
     networks: Networks | None
     measures: ModuleType
     studies: tuple[Study, ...] = ()
-    accepts: Callable[[Any], Any] | None = None
 
     def study(self, name: str) -> Study:
         """The study of a name.

@@ -546,11 +546,11 @@ def checked(
         ValueError: One is wrong, or does not go with the others.
     """
     check_opening(checked, "cyclegan", locals())
-    check_one_of("nets", nets, ("embedded", "train"))
+    used = NETWORKS.check_source("nets", nets)
     check_one_of("recipe", recipe, ("test", "smoke"))
     check_range("shown", shown, 0)
     if checkpoint_path:
         from_authors(checkpoint_path, both=True)
     check_source(nets, data_root, prefix)
     name = Path(data_root).resolve().name if data_root else f"{embedded.named(recipe).id} (simulated)"
-    return name, ", ".join(SHIPPED) if nets == "embedded" else f"{nets}: cyclegan"
+    return name, used

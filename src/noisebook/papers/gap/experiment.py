@@ -367,7 +367,7 @@ def checked(
         ValueError: One is wrong, or does not go with the others.
     """
     check_opening(checked, "gap", locals())
-    check_one_of("nets", nets, ("embedded", "train"))
+    used = NETWORKS.check_source("nets", nets)
     check_range("size", size, 16, 1024)
     check_range("samples", samples, 2)
     check_range("seed", seed, 0, FIRST_TRAINING_SEED - 1)  # what is measured is held out
@@ -377,4 +377,4 @@ def checked(
         own_counts(counts_path, counts_name)
     if checkpoint_path:
         of_authors(checkpoint_path)
-    return f"simulated tissue {seed}", ", ".join(SHIPPED) if nets == "embedded" else f"{nets}: gap"
+    return f"simulated tissue {seed}", used

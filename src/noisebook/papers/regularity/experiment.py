@@ -23,7 +23,7 @@ from tqdm import tqdm
 from noisebook import archives, weights
 from noisebook._checks import check_finite, check_one_of, check_positive, check_shape, error
 from noisebook._parameters import check_opening
-from noisebook.networks import SOURCES, Batches, Networks
+from noisebook.networks import Batches, Networks
 
 from .data import BASE, SIGMA, TRAIN, chosen, draw, noisy, pairs, read_csv, render
 from .model import UNet
@@ -318,9 +318,9 @@ def checked(
         ValueError: One is wrong, or does not go with the others.
     """
     check_opening(checked, "regularity", locals())
-    check_one_of("nets", nets, SOURCES)
+    used = NETWORKS.check_source("nets", nets)
     chosen(read_csv(circles_path) if circles_path else draw(), samples, cut_rows)
     if nets == "published" and not are_published_here():
         raise error("nets=published", "the authors' networks in the cache", "none", "Run: noisebook weights fetch")
     name = Path(circles_path).name or "circles drawn by seed 0 (simulated)"
-    return name, ", ".join(SHIPPED) if nets == "embedded" else f"{nets}: regularity"
+    return name, used

@@ -275,7 +275,7 @@ def checked(
         ValueError: One is wrong, or does not go with the others.
     """
     check_opening(checked, "xray", locals())
-    check_one_of("nets", nets, ("embedded", "train"))
+    used = NETWORKS.check_source("nets", nets)
     check_one_of("recipe", recipe, ("test", "smoke"))
     check_one_of("corruption", corruption, CORRUPTIONS)
     check_range("shown", shown, 0)
@@ -286,4 +286,4 @@ def checked(
         if empty := [part for part, files in parts.items() if not files]:
             raise error(f"{data_root}, by={by}", "images in every part", f"none in {', '.join(empty)}")
         name = Path(data_root).resolve().name
-    return name, ", ".join(SHIPPED) if nets == "embedded" else f"{nets}: xray"
+    return name, used
