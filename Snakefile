@@ -67,7 +67,7 @@ rule studies:
 # The list of the embedded data with their checksums: chapters follow what the data are, not when they were made. No
 # `run:`, whose Python Snakemake calls through a shell without quotes: a clone's path may have spaces.
 rule data:
-    input: here(chapters.closure("import noisebook.embedded"))
+    input: here(chapters.closure("import noisebook.simulated"))
     output: "build/data.cksum"
     shell: 'folder=$(noisebook data make --again) && (cd "$folder" && find . -type f -exec cksum {{}} +) | sort > {output}'
 

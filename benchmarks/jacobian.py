@@ -12,7 +12,7 @@ import time
 import torch
 from common import compare
 
-from noisebook import datasets, embedded
+from noisebook import datasets, simulated
 from noisebook.jacobian import Covariance, Jacobian, noise_map, white
 from noisebook.papers import linearized
 
@@ -106,7 +106,7 @@ def one_pixel(channels: int, rounds: int) -> None:
 
 def maps(realisations: int) -> None:
     """Noise maps of a 256 x 256 slice, their cost, their true error, and the linearization's own bias."""
-    root = embedded.embedded_ct(embedded.TEST)
+    root = simulated.embedded_ct(simulated.TEST)
     pair = datasets.ct_pairs(root, datasets.ct_patients(root)[-1], label="noise free")
     grid, middle = linearized.data.grid_of(pair), slice(128, 384)
     scan = linearized.data.scan(pair.label[1], grid, grid.part(middle, middle), "I0")

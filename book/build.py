@@ -72,7 +72,7 @@ def contents(root: Path, results: Path) -> dict[str, bytes]:
         files[f"book/{page.name}"] = inserts.expand(page.read_text(encoding="utf-8")).encode()
     for name in modules():
         files[f"book/api/{name}.md"] = MODULE.format(name=name).encode()
-    for pattern in ("book/references.bib", "book/house.py", "book/images/*"):
+    for pattern in ("book/references.bib", "book/corrections.py", "book/images/*"):
         files |= {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.glob(pattern))}
     files |= {f"_static/{path.name}": path.read_bytes() for path in sorted((root / "book/static").iterdir())}
     files |= {"_extra/index.html": INDEX.encode(), "book/images/claims.svg": inserts.ledger.badge().encode()}

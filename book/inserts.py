@@ -12,7 +12,7 @@ from ledger import Ledger, head, row
 from status import Status
 
 import noisebook
-from noisebook import _notebook, claims, embedded, weights
+from noisebook import _notebook, claims, simulated, weights
 from noisebook._checks import error, nearest
 from noisebook.papers import cyclegan, gap, linearized, regularity
 
@@ -99,7 +99,7 @@ class Inserts:
                 f":::{{grid-item-card}} {self.about[name]['title']}",
                 f":link: ../notebooks/{name}",
                 ":link-type: doc",
-                ":class-card: house-card",
+                ":class-card: book-card",
                 f"![{shown['alt']}](images/{name}.png)",
                 "",
                 self.about[name]["question"],
@@ -113,7 +113,7 @@ class Inserts:
 
     def ct_data(self) -> str:
         stamp = _notebook.manifest(self.results, "linearized")["provenance"]
-        recipes = (embedded.TEST, embedded.TRAIN)
+        recipes = (simulated.TEST, simulated.TRAIN)
         rows = {
             "identity": [f"`{r.id}`" for r in recipes],
             "patients": [len(r.patients) for r in recipes],
@@ -151,7 +151,7 @@ class Inserts:
         return "\n".join([*head("quantity", "value"), *lines])
 
     def domain_data(self) -> str:
-        train, test, small = embedded.TRAIN, embedded.TEST, cyclegan.experiment.SMALL
+        train, test, small = simulated.TRAIN, simulated.TEST, cyclegan.experiment.SMALL
         half, held = (len(train.patients) - cyclegan.data.VALIDATION) // 2, cyclegan.data.VALIDATION
         lines = [
             f"| trained on, at each dose | {half * train.slices} slices of {half} patients |",
@@ -170,7 +170,7 @@ class Inserts:
 
     def xray_data(self) -> str:
         """The recipes of the radiographs: what is measured, and what the embedded networks learnt from."""
-        recipes = (embedded.XRAY_TEST, embedded.XRAY_TRAIN)
+        recipes = (simulated.XRAY_TEST, simulated.XRAY_TRAIN)
         parts = ("train", "val", "test")
         rows = {
             "identity": [f"`{r.id}`" for r in recipes],

@@ -82,7 +82,7 @@ class Ledger:
             parts += [f"(claims-{name})=", f"## [{self.titles[name]}](../notebooks/{name}.ipynb)", ""]
             parts += head("claim", "verdict", "statement", "published", "ours", "supported by")
             parts += [self.line(name, claim) for claim in self.measured[name]]
-            parts += [*claims.circumstances(self.measured[name]), ""]
+            parts += [*claims.conditions(self.measured[name]), ""]
         return "\n".join(parts)
 
     def line(self, chapter: str, claim: claims.Claim) -> str:

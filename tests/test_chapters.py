@@ -296,7 +296,7 @@ def test_a_notebook_that_no_run_made_is_left_alone(book, out):
 def test_the_linearized_chapter_follows_its_library():
     """The Jacobian, the figures and the paper count for the chapter; the command and the runner do not."""
     files = {str(file.relative_to(_paths.PACKAGE)) for file in chapters.modules("linearized")}
-    assert {"jacobian/_operator.py", "figures/_keep.py", "_checks.py"} <= files
+    assert {"jacobian/_operator.py", "figures/_save.py", "_checks.py"} <= files
     assert any(name.startswith("papers/linearized") for name in files)
     assert not files & {"cli.py", "chapters.py", "_notebook.py"}
     assert "linearized-book.yaml" in {file.name for file in chapters.dependencies("linearized")}

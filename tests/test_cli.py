@@ -15,7 +15,7 @@ import typer
 from tiny_notebook import WRITE, install, tiny
 from typer.testing import CliRunner
 
-from noisebook import _paths, cli, embedded, papers
+from noisebook import _paths, cli, papers, simulated
 
 SMOKE = ("data", "make", "--recipe", "smoke")
 HEAVY = ("torch", "numpy", "papermill", "nbformat", "yaml", "matplotlib", "pydicom")
@@ -249,7 +249,7 @@ def test_data_are_made_once_and_listed(book):
     assert all(path.stat().st_mtime_ns > made for path, (made, _) in first.items())
     assert all(path.read_bytes() == data for path, (_, data) in first.items())
     assert f"{folder.name}: " in call("data", "list")
-    assert folder == book / "cache" / "data" / embedded.SMOKE.id
+    assert folder == book / "cache" / "data" / simulated.SMOKE.id
 
 
 def test_data_check_hands_on_and_ends_with_what_was_found(book):
@@ -298,7 +298,7 @@ def test_a_cache_that_is_none_is_one_line_at_every_door(book, monkeypatch, cache
     """Where the cache cannot be a folder, whatever needs it names it in one line of ours."""
     (book / "file").write_text("")
     (book / "circle").symlink_to("circle")
-    chapter = tiny("from noisebook import embedded", "embedded.embedded_ct(embedded.SMOKE)")
+    chapter = tiny("from noisebook import simulated", "simulated.embedded_ct(simulated.SMOKE)")
     (book / "notebooks" / "tiny.ipynb").write_text(json.dumps(chapter))
     shutil.copy(_paths.PACKAGE / "data" / "registry.yaml", book / "data")
     monkeypatch.setenv("NOISEBOOK_CACHE", CACHES[cache].replace("file", str(book / "file")))

@@ -1,4 +1,4 @@
-"""What the reduced CycleGANs do otherwise than the authors: discriminators, looks, layout, the scale of losses."""
+"""What the reduced CycleGANs do otherwise than the authors: discriminators, layout, the scale of losses."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def test_the_losses_do_not_depend_on_the_scale() -> None:
 
 
 def test_discriminators_look_more_often() -> None:
-    """Three looks: three steps of the discriminators on crops of their own, one of the generators."""
-    config = replace(TINY, looks=3, crops=3)
+    """Three critic steps: three steps of the discriminators on crops of their own, one of the generators."""
+    config = replace(TINY, critic_steps=3, crops=3)
     trainee, seen = cyclegan.experiment.Training(config), []
     quarter, full = pair(6)
     trainee.d_f.register_forward_hook(lambda _, given, __: seen.append(given[0].detach().clone()))
@@ -113,8 +113,8 @@ def test_discriminators_look_more_often() -> None:
 def test_looks_need_a_past() -> None:
     """Without a buffer there is nothing made to be looked at again; a look is at least one; kinds have names."""
     with pytest.raises(ValueError, match="buffer: expected at least 1 image, as the discriminators look"):
-        cyclegan.experiment.Training(replace(TINY, looks=2, buffer=0))
-    with pytest.raises(ValueError, match="looks: expected a number above zero"):
-        replace(TINY, looks=0)
+        cyclegan.experiment.Training(replace(TINY, critic_steps=2, buffer=0))
+    with pytest.raises(ValueError, match="critic_steps: expected a number above zero"):
+        replace(TINY, critic_steps=0)
     with pytest.raises(ValueError, match="critics: expected one of authors, windowed"):
         replace(TINY, critics="ours")

@@ -11,7 +11,7 @@ import torch
 from test_cyclegan_training import NETWORKS, PAIRED, TINY, scans, split
 from torch import nn
 
-from noisebook import datasets, dicom, embedded, weights
+from noisebook import datasets, dicom, simulated, weights
 from noisebook.papers import cyclegan
 
 
@@ -96,7 +96,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             title = f"{dose} Dose Images" if dose != "Noise Free" else "Noise Free Images"
             place = tmp_path / "data" / datasets.ARCHIVE / patient / "simulated" / f"1-{title}-1"
             dicom.write_series(place, hu.round(), (35, 1, 1), [0, 35], patient=patient, description=title)
-    monkeypatch.setattr(embedded, "embedded_ct", lambda recipe: tmp_path / "data")
+    monkeypatch.setattr(simulated, "embedded_ct", lambda recipe: tmp_path / "data")
     return tmp_path
 
 

@@ -11,7 +11,7 @@ import torch
 from test_cyclegan_training import NETWORKS, PAIRED, TINY, scans
 from test_cyclegan_verdicts import published, study
 
-from noisebook import datasets, dicom, embedded
+from noisebook import datasets, dicom, simulated
 from noisebook.papers import cyclegan
 
 
@@ -73,14 +73,14 @@ def test_simulated_slices_have_a_truth(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of a recipe, at both doses and without noise."""
     asked = []
 
-    def given(label: str = "full", recipe: embedded.CtRecipe = embedded.TEST) -> cyclegan.data.Scans:
+    def given(label: str = "full", recipe: simulated.CtRecipe = simulated.TEST) -> cyclegan.data.Scans:
         asked.append((label, recipe))
         return scans(2)
 
     monkeypatch.setattr(cyclegan.data, "embedded_test", given)
     _, truth = cyclegan.data.measured_scans(recipe="smoke")
     assert truth is not None
-    assert asked == [("full", embedded.SMOKE), ("noise free", embedded.SMOKE)]
+    assert asked == [("full", simulated.SMOKE), ("noise free", simulated.SMOKE)]
     with pytest.raises(ValueError, match="recipe: expected one of"):
         cyclegan.data.measured_scans(recipe="tiny")
 

@@ -305,5 +305,5 @@ def test_critics_are_trained_alone(tmp_path: Path) -> None:
 def test_studies_can_be_recorded() -> None:
     """Their configurations are JSON, and their arguments those of their functions."""
     for one in cyclegan.studies.STUDIES:
-        assert studies.circumstances(one)["config"] == one.config
+        assert studies.inputs(one)["config"] == one.config
         assert set(one.config) == set(one.run.__annotations__) - {"folder", "device", "return"}

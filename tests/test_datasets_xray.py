@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from noisebook import datasets, embedded
+from noisebook import datasets, simulated
 
 NAMES = {"NORMAL": "IM-{:04d}-0001.jpeg", "PNEUMONIA": "person{}_virus_3.jpeg"}
 
@@ -42,14 +42,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_embedded_radiographs_are_an_archive(cache: Path) -> None:
     """The simulated images are found in all parts and both classes, and read back as they were simulated."""
-    recipe = replace(embedded.XRAY_SMOKE, views=2, val=(8, 1001))
-    files = datasets.xray_files(embedded.embedded_xray(recipe, progress=False))
+    recipe = replace(simulated.XRAY_SMOKE, views=2, val=(8, 1001))
+    files = datasets.xray_files(simulated.embedded_xray(recipe, progress=False))
     parts = datasets.xray_split(files)
     assert {part: len(its) for part, its in parts.items()} == {"train": 4, "val": 4, "test": 4}
     assert {file.patient for file in parts["test"]} == {"person2001", "IM-2002"}
     images = datasets.xray_images(parts["val"], 64)
     for image, (patient, view) in zip(images[:, 0], ((8, 0), (8, 1), (1001, 0), (1001, 1)), strict=True):
-        difference = image.astype(float) - embedded.radiograph(recipe, patient, view)
+        difference = image.astype(float) - simulated.radiograph(recipe, patient, view)
         assert np.abs(difference).mean() < 3  # what the JPEG costs
     with Image.open(parts["val"][0].path) as colour:
         assert colour.mode == "RGB"
@@ -57,31 +57,31 @@ def test_the_embedded_radiographs_are_an_archive(cache: Path) -> None:
 
 def test_simulating_twice_gives_the_same_files_and_once_is_enough(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second call writes nothing; another cache gets the same bytes; the noise-free reference has its own id."""
-    first = embedded.embedded_xray(embedded.XRAY_SMOKE, progress=False)
+    first = simulated.embedded_xray(simulated.XRAY_SMOKE, progress=False)
     times = {file: file.stat().st_mtime_ns for file in first.rglob("*")}
-    assert embedded.embedded_xray(embedded.XRAY_SMOKE, progress=False) == first
+    assert simulated.embedded_xray(simulated.XRAY_SMOKE, progress=False) == first
     assert {file: file.stat().st_mtime_ns for file in first.rglob("*")} == times
     monkeypatch.setenv("NOISEBOOK_CACHE", str(cache / "other"))
-    second = embedded.embedded_xray(embedded.XRAY_SMOKE, progress=False)
+    second = simulated.embedded_xray(simulated.XRAY_SMOKE, progress=False)
     files = sorted(file.relative_to(first) for file in first.rglob("*") if file.is_file())
     assert len(files) == 7
     assert all((first / file).read_bytes() == (second / file).read_bytes() for file in files)
-    assert replace(embedded.XRAY_SMOKE, noise_free=True).id != embedded.XRAY_SMOKE.id == first.name
+    assert replace(simulated.XRAY_SMOKE, noise_free=True).id != simulated.XRAY_SMOKE.id == first.name
 
 
 def test_an_image_is_anatomy_and_quanta() -> None:
     """Views of a patient differ; without quanta the image stays the same but for noise that falls with exposure."""
-    recipe = replace(embedded.XRAY_SMOKE, photons=1e3)
-    free = embedded.radiograph(replace(recipe, noise_free=True), 2, 0).astype(float)
-    noise = [(embedded.radiograph(replace(recipe, photons=n), 2, 0) - free).std() for n in (1e3, 1e4)]
+    recipe = replace(simulated.XRAY_SMOKE, photons=1e3)
+    free = simulated.radiograph(replace(recipe, noise_free=True), 2, 0).astype(float)
+    noise = [(simulated.radiograph(replace(recipe, photons=n), 2, 0) - free).std() for n in (1e3, 1e4)]
     assert noise[0] / noise[1] == pytest.approx(10**0.5, rel=0.3)
-    assert np.abs(embedded.radiograph(recipe, 2, 1) - free).mean() > 3
+    assert np.abs(simulated.radiograph(recipe, 2, 1) - free).mean() > 3
 
 
 def test_a_radiograph_means_these_pixels() -> None:
-    """Mean and spread of one image are the known ones: when they change, `embedded.XRAY_VERSION` must rise."""
-    image = embedded.radiograph(replace(embedded.XRAY_SMOKE, noise_free=True), 3, 1)
-    assert embedded.XRAY_VERSION == 1
+    """Mean and spread of one image are the known ones: when they change, `simulated.XRAY_VERSION` must rise."""
+    image = simulated.radiograph(replace(simulated.XRAY_SMOKE, noise_free=True), 3, 1)
+    assert simulated.XRAY_VERSION == 1
     assert (float(image.mean()), float(image.std())) == (
         pytest.approx(131.75, abs=0.05),
         pytest.approx(60.09, abs=0.05),
@@ -90,13 +90,13 @@ def test_a_radiograph_means_these_pixels() -> None:
 
 def test_recipes_keep_patients_apart() -> None:
     """No patient is trained on and tested; one in two parts and impossible numbers are refused."""
-    trained = {*embedded.XRAY_TRAIN.train, *embedded.XRAY_TEST.train}
-    assert not trained & {*embedded.XRAY_TEST.val, *embedded.XRAY_TEST.test}
-    assert len(embedded.XRAY_TRAIN.train) * embedded.XRAY_TRAIN.views == 1344
+    trained = {*simulated.XRAY_TRAIN.train, *simulated.XRAY_TEST.train}
+    assert not trained & {*simulated.XRAY_TEST.val, *simulated.XRAY_TEST.test}
+    assert len(simulated.XRAY_TRAIN.train) * simulated.XRAY_TRAIN.views == 1344
     with pytest.raises(ValueError, match="patients: expected each in one part, once, got 1 twice"):
-        embedded.XrayRecipe(train=(1001,))
+        simulated.XrayRecipe(train=(1001,))
     with pytest.raises(ValueError, match="views: expected a number above zero"):
-        embedded.XrayRecipe(views=0)
+        simulated.XrayRecipe(views=0)
 
 
 def test_copies_and_hidden_files_count_once(small: Path) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from noisebook import datasets, dicom, embedded
+from noisebook import datasets, dicom, simulated
 
-TINY = replace(embedded.SMOKE, patients=(3, 4), slices=2, pixels=48, views=60, channels=64, photons=4e6)
+TINY = replace(simulated.SMOKE, patients=(3, 4), slices=2, pixels=48, views=60, channels=64, photons=4e6)
 KNOWN = (-663.40, 443.70)  # HU
 
 
@@ -23,7 +23,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_archives_loader_reads_it(cache: Path) -> None:
     """Patients, pairs of both labels, spacing and positions come back through `datasets` as the recipe says."""
-    root = embedded.embedded_ct(TINY, progress=False)
+    root = simulated.embedded_ct(TINY, progress=False)
     assert datasets.ct_patients(root) == ["SIM003", "SIM004"]
     for label in ("full", "noise free"):
         pair = datasets.ct_pairs(root, "SIM003", label=label)
@@ -34,7 +34,7 @@ def test_the_archives_loader_reads_it(cache: Path) -> None:
 
 def test_noise_of_the_doses_is_as_physics_says() -> None:
     """Quarter dose has twice the noise of full dose, and shares noise with it: a correlation of one half."""
-    scans = [embedded.simulate(TINY, patient, -60.0) for patient in range(4)]
+    scans = [simulated.simulate(TINY, patient, -60.0) for patient in range(4)]
     full, low = (np.concatenate([(s[k] - s[2])[18:30, 18:30].ravel() for s in scans]) for k in (0, 1))
     assert low.std() / full.std() == pytest.approx(2, rel=0.15)
     assert np.corrcoef(full, low)[0, 1] == pytest.approx(0.5, abs=0.12)
@@ -42,21 +42,21 @@ def test_noise_of_the_doses_is_as_physics_says() -> None:
 
 def test_the_same_recipe_gives_the_same_files(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Made twice, every file has the same bytes; made again in one place, nothing is written."""
-    first = embedded.embedded_ct(TINY, progress=False)
+    first = simulated.embedded_ct(TINY, progress=False)
     times = {file: file.stat().st_mtime_ns for file in first.rglob("*")}
-    assert embedded.embedded_ct(TINY, progress=False) == first
+    assert simulated.embedded_ct(TINY, progress=False) == first
     assert {file: file.stat().st_mtime_ns for file in first.rglob("*")} == times
     monkeypatch.setenv("NOISEBOOK_CACHE", str(cache / "other"))
-    second = embedded.embedded_ct(TINY, progress=False)
+    second = simulated.embedded_ct(TINY, progress=False)
     files = sorted(file.relative_to(first) for file in first.rglob("*") if file.is_file())
     assert len(files) == 2 * 3 * 2 + 1
     assert all((first / file).read_bytes() == (second / file).read_bytes() for file in files)
 
 
 def test_a_recipe_means_these_pixels() -> None:
-    """The mean and spread of one slice are the known ones: when they change, `embedded.VERSION` must rise."""
-    image = embedded.simulate(replace(TINY, photons=1e9), 3, -60.0)[2]
-    assert embedded.VERSION == 2
+    """The mean and spread of one slice are the known ones: when they change, `simulated.VERSION` must rise."""
+    image = simulated.simulate(replace(TINY, photons=1e9), 3, -60.0)[2]
+    assert simulated.VERSION == 2
     assert float(image.mean()) == pytest.approx(KNOWN[0], abs=0.05)
     assert float(image.std()) == pytest.approx(KNOWN[1], abs=0.05)
 
@@ -73,23 +73,23 @@ def test_an_interrupted_simulation_leaves_nothing(cache: Path, monkeypatch: pyte
 
     monkeypatch.setattr(dicom, "write_series", failing)
     with pytest.raises(KeyboardInterrupt):
-        embedded.embedded_ct(TINY, progress=False)
+        simulated.embedded_ct(TINY, progress=False)
     assert list((cache / "data").iterdir()) == []
-    assert datasets.ct_patients(embedded.embedded_ct(TINY, progress=False)) == ["SIM003", "SIM004"]
+    assert datasets.ct_patients(simulated.embedded_ct(TINY, progress=False)) == ["SIM003", "SIM004"]
 
 
 def test_recipes_have_ids_of_their_own_and_bad_ones_are_refused() -> None:
     """Every recipe's id differs; training and test patients do not overlap; impossible numbers raise."""
-    assert len({recipe.id for recipe in (*embedded.RECIPES.values(), TINY)}) == 4
-    assert not set(embedded.TRAIN.patients) & set(embedded.TEST.patients)
-    assert len(embedded.TRAIN.patients) == 45
-    assert embedded.named("smoke") is embedded.SMOKE
+    assert len({recipe.id for recipe in (*simulated.RECIPES.values(), TINY)}) == 4
+    assert not set(simulated.TRAIN.patients) & set(simulated.TEST.patients)
+    assert len(simulated.TRAIN.patients) == 45
+    assert simulated.named("smoke") is simulated.SMOKE
     with pytest.raises(
         ValueError, match=r"recipe: expected one of smoke, test, train, got 'tset'\. Did you mean 'test'"
     ):
-        embedded.named("tset")
-    assert embedded.named_xray("smoke") is embedded.XRAY_SMOKE
+        simulated.named("tset")
+    assert simulated.named_xray("smoke") is simulated.XRAY_SMOKE
     with pytest.raises(ValueError, match=r"recipe: expected one of .*, got 'smok'\. Did you mean 'smoke'"):
-        embedded.named_xray("smok")
+        simulated.named_xray("smok")
     with pytest.raises(ValueError, match="pixels: expected a number above zero, got 0"):
         replace(TINY, pixels=0)

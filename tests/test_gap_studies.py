@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from noisebook import claims as house
+from noisebook import claims as shared
 from noisebook import studies
 from noisebook.claims import Claim
 from noisebook.networks import Networks
@@ -129,7 +129,7 @@ def test_every_study_runs_and_every_claim_has_a_verdict(tmp_path: Path) -> None:
         np.testing.assert_array_equal(again[name], values)
     claims = gap.PAPER.claims(found)
     assert {int("".join(c for c in claim.id if c.isdigit())) for claim in claims} == set(range(1, 14))
-    house.write(claims, tmp_path / "claims.json")
+    shared.write(claims, tmp_path / "claims.json")
 
 
 @pytest.mark.usefixtures("untrained")

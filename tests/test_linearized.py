@@ -156,12 +156,12 @@ def test_l1_and_l2_hold_for_a_random_net() -> None:
 
 def test_the_embedded_net_denoises() -> None:
     """The registered net loads strictly and halves the error of a noisy simulated slice, at least."""
-    from noisebook import datasets, embedded, metrics
+    from noisebook import datasets, metrics, simulated
 
     net = linearized.experiment.NETWORKS.load("linearized-quarter")
     assert weights.metadata("linearized-quarter").parameters == sum(p.numel() for p in net.parameters())
-    recipe = replace(embedded.TEST, patients=(50,), slices=1)
-    images = embedded.simulate(recipe, 50, recipe.positions_mm(50)[0]).numpy().clip(-1024)  # as stored
+    recipe = replace(simulated.TEST, patients=(50,), slices=1)
+    images = simulated.simulate(recipe, 50, recipe.positions_mm(50)[0]).numpy().clip(-1024)  # as stored
     assert datasets.TEST_PATIENTS == 5
     before, after = (
         metrics.rmse(images[1], images[2]),

@@ -11,7 +11,7 @@ import torch
 from test_dicom import edited
 from test_dicom_outside import ct as written
 
-from noisebook import ct, datasets, embedded
+from noisebook import ct, datasets, simulated
 from noisebook.papers import linearized
 
 GRID = ct.Grid(64, 6.0)
@@ -96,8 +96,8 @@ def test_training_scans_are_kept_and_follow_their_images(tmp_path: Path, monkeyp
     monkeypatch.setenv("NOISEBOOK_CACHE", str(tmp_path))
     small = ct.Geometry(views=160, channels=96, pitch=linearized.data.SCAN.pitch * 7)
     monkeypatch.setattr(linearized.data, "SCAN", small)
-    recipe = replace(embedded.SMOKE, patients=(3,), slices=1, pixels=48, views=60, channels=64, photons=4e6)
-    root = embedded.embedded_ct(recipe, progress=False)
+    recipe = replace(simulated.SMOKE, patients=(3,), slices=1, pixels=48, views=60, channels=64, photons=4e6)
+    root = simulated.embedded_ct(recipe, progress=False)
     (one,) = linearized.data.training_scans(root, ["SIM003"], "noise free", tmp_path)
     assert one.sparse.shape == (1, 20, 96)
     assert one.labels.shape == (1, 48, 48)

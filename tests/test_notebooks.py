@@ -47,7 +47,7 @@ TRAINING = {"backward", "step", "zero_grad"}
 
 
 def problems(content: dict) -> list[str]:
-    """Everything in a notebook that breaks the house's rules, one sentence each."""
+    """Everything in a notebook that breaks the rules of notebooks, one sentence each."""
     cells = content["cells"]
     code = [one for one in cells if one["cell_type"] == "code"]
     found = [] if 20 <= len(cells) <= 38 else [f"{len(cells)} cells, not 20 to 38"]

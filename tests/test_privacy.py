@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from test_dicom import edited
 
-from noisebook import datasets, embedded
+from noisebook import datasets, simulated
 
 IDENTITY = {
     "PatientName": "Whitcombe^Ottoline",
@@ -40,7 +40,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("archive")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NOISEBOOK_CACHE", str(tmp_path_factory.mktemp("cache")))
-        made = embedded.embedded_ct(embedded.SMOKE, progress=False) / datasets.ARCHIVE
+        made = simulated.embedded_ct(simulated.SMOKE, progress=False) / datasets.ARCHIVE
     shutil.move(next(made.iterdir()), root / datasets.ARCHIVE / FOLDER)
     for number, path in enumerate(sorted(root.rglob("*.dcm"))):
         own = {key: f"{IDENTITY[key]}{number}" for key in ("SeriesInstanceUID",)}

@@ -55,7 +55,7 @@ def test_every_committed_result_belongs_to_a_study():
     assert {f"{file.parent.name}/{file.stem}" for file in COMMITTED} <= set(known())
 
 
-def test_checkpoints_of_other_circumstances_do_not_count(study, registry, tmp_path):
+def test_checkpoints_of_other_inputs_do_not_count(study, registry, tmp_path):
     """Another configuration, other data and other weights each get a folder of their own to keep checkpoints in."""
     studies.make(study, tmp_path / "work", "cpu", tmp_path, registry)
     studies.make(study, tmp_path / "work", "cpu", tmp_path, registry)
@@ -67,7 +67,7 @@ def test_checkpoints_of_other_circumstances_do_not_count(study, registry, tmp_pa
 
 
 def test_a_result_comes_back_as_it_was_made(study, registry, tmp_path):
-    """Number columns become a CSV that is read back bit for bit, with the record of its circumstances."""
+    """Number columns become a CSV that is read back bit for bit, with the record of its inputs."""
     result = studies.make(study, tmp_path / "work", "cpu", tmp_path, registry)
     arrays, record = studies.load("tiny", "spread", tmp_path)
     expected = spread(tmp_path, "cpu", **study.config)
@@ -90,7 +90,7 @@ def test_images_are_kept_as_npz(tmp_path):
     assert arrays["one"].shape == ()
 
 
-def test_every_change_of_circumstances_makes_a_result_stale(study, registry, tmp_path):
+def test_every_change_of_inputs_makes_a_result_stale(study, registry, tmp_path):
     """Another configuration, version or weight, and a missing or changed result, are each named."""
     studies.make(study, tmp_path / "work", "cpu", tmp_path, registry)
     other_config = Study("tiny", "spread", spread, {"seeds": [1, 2], "scale": 2.0}, ("net",))
@@ -111,10 +111,10 @@ def test_every_change_of_circumstances_makes_a_result_stale(study, registry, tmp
         ({}, ("nett",), "weights of tiny/x: expected an id in data/registry.yaml, got 'nett'"),
     ],
 )
-def test_circumstances_must_be_recordable(registry, config, weights, message):
+def test_inputs_must_be_recordable(registry, config, weights, message):
     """What JSON cannot hold, and a weight that the registry does not know, are refused before anything runs."""
     with pytest.raises(ValueError, match=message):
-        studies.circumstances(Study("tiny", "x", spread, config, weights), registry)
+        studies.inputs(Study("tiny", "x", spread, config, weights), registry)
 
 
 def test_a_result_has_a_limit(tmp_path):

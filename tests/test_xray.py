@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from noisebook import embedded, weights
+from noisebook import simulated, weights
 from noisebook.papers import xray
 from noisebook.papers.xray.experiment import NETWORKS
 
@@ -294,14 +294,14 @@ def test_images_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_subsets_are_spread_over_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer images than there are come from all of them, and a part of the archive is cut the same way."""
     monkeypatch.setenv("NOISEBOOK_CACHE", str(tmp_path))
-    root = embedded.embedded_xray(embedded.XRAY_SMOKE, progress=False)
+    root = simulated.embedded_xray(simulated.XRAY_SMOKE, progress=False)
     both = xray.data.radiographs(root, "train", 64)
     assert both.shape == (2, 1, 64, 64)
     torch.testing.assert_close(xray.data.radiographs(root, "train", 64, limit=1), both[:1])
     torch.testing.assert_close(xray.data.radiographs(root, "train", 64, label="PNEUMONIA"), both[1:])
     with pytest.raises(ValueError, match=r"label: expected one of .*Did you mean 'NORMAL'"):
         xray.data.radiographs(root, "train", 64, label="NORMALS")
-    none = embedded.embedded_xray(replace(embedded.XRAY_SMOKE, val=()), progress=False)
+    none = simulated.embedded_xray(replace(simulated.XRAY_SMOKE, val=()), progress=False)
     with pytest.raises(ValueError, match="val: expected radiographs, got none"):
         xray.data.radiographs(none, "val", 64)
 
@@ -309,7 +309,7 @@ def test_subsets_are_spread_over_the_images(tmp_path: Path, monkeypatch: pytest.
 def test_views_of_a_patient_have_one_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers go with the images, whichever are chosen, and are no names."""
     monkeypatch.setenv("NOISEBOOK_CACHE", str(tmp_path))
-    root = embedded.embedded_xray(embedded.XRAY_SMOKE, progress=False)
+    root = simulated.embedded_xray(simulated.XRAY_SMOKE, progress=False)
     (view,) = root.rglob("train/PNEUMONIA/*.jpeg")
     Image.open(view).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(view.with_name(view.name.replace("_1", "_2")))
     assert xray.data.patient_numbers(root, "train").tolist() == [0, 1, 1]

@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(long, name, replace(base, width=width, images=4, batch=2, latent=5))
     monkeypatch.setattr(long, "held_out", lambda part="test", size=64: pictures(3, size))
     monkeypatch.setattr(experiment, "training_images", lambda size=64: pictures(4, size))
-    place = tmp_path / "study" / "circumstances"
+    place = tmp_path / "study" / "inputs"
     place.mkdir(parents=True)
     return place
 
@@ -183,5 +183,5 @@ def test_planned_studies_can_be_called(study: studies.Study) -> None:
     parameters = set(inspect.signature(study.run).parameters) - {"folder", "device"}
     assert set(study.config) == parameters
     assert study.config["seeds"] == [0, 1, 2]
-    studies.circumstances(replace(study, weights=()))
+    studies.inputs(replace(study, weights=()))
     assert set(study.weights) <= set(experiment.SHIPPED)

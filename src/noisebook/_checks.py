@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def error(name: str, expected: str, got: object, remedy: str = "") -> ValueError:
-    """A ``ValueError`` in the house's form: ``name: expected …, got …. remedy``."""
+    """A ``ValueError`` in this library's form: ``name: expected …, got …. remedy``."""
     return ValueError(f"{name}: expected {expected}, got {got}." + (f" {remedy}" if remedy else ""))
 
 

@@ -20,13 +20,13 @@ def refusals() -> Iterator[None]:
         typer.echo(f"noisebook: {refused}", err=True)
         raise SystemExit(2) from None
     except OSError as refused:
-        told = f"expected a place that can be read and written, got {reason(refused)}."
+        message = f"expected a place that can be read and written, got {reason(refused)}."
         remedy = "Make room, or choose another folder; NOISEBOOK_CACHE names that of the cache."
-        typer.echo(f"noisebook: {told} {remedy}", err=True)
+        typer.echo(f"noisebook: {message} {remedy}", err=True)
         raise SystemExit(2) from None
 
 
-def show(wanted: Callable[[dict[str, Any]], bool]) -> None:
+def list_entries(wanted: Callable[[dict[str, Any]], bool]) -> None:
     """Print the entries of the registry that are ``wanted``."""
     from noisebook import _registry
 

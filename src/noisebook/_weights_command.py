@@ -10,7 +10,7 @@ import typer
 
 from noisebook import _paths
 from noisebook._checks import check_one_of
-from noisebook._console import refusals, show
+from noisebook._console import list_entries, refusals
 
 app = typer.Typer(
     help="The trained networks: those that ship with the book, and those of others, fetched and verified.",
@@ -26,7 +26,7 @@ def list_() -> None:
     """Show the trained networks: chapter, size, licence, and architecture or citation; and what has been fetched."""
     from noisebook import _registry, archives
 
-    show(lambda entry: "architecture" in entry or entry.get("kind") == "weights")
+    list_entries(lambda entry: "architecture" in entry or entry.get("kind") == "weights")
     others = [name for name, entry in _registry.entries().items() if entry.get("archive") == "zenodo"]
     with refusals():
         there = {name: archives.present(name) for name in others}

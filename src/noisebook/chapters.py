@@ -312,7 +312,7 @@ def _explain(chapter: str, failure: BaseException, out: Path) -> str:
     plain = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(failure.traceback)).strip().splitlines()
     source = "\n".join(f"    {line}" for line in failure.source.strip().splitlines())  # type: ignore[attr-defined]
     number = failure.cell_index + 1  # type: ignore[attr-defined]
-    told = " ".join(str(failure.evalue).split())  # type: ignore[attr-defined]
-    if failure.ename == "ValueError" and REFUSAL.match(told):  # type: ignore[attr-defined]
-        return f"noisebook: {told}\n{chapter} failed in cell {number}.{where}"
+    message = " ".join(str(failure.evalue).split())  # type: ignore[attr-defined]
+    if failure.ename == "ValueError" and REFUSAL.match(message):  # type: ignore[attr-defined]
+        return f"noisebook: {message}\n{chapter} failed in cell {number}.{where}"
     return f"{chapter} failed in cell {number}:\n{source}\n\n" + "\n".join(plain[-12:]) + where

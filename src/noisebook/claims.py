@@ -303,10 +303,10 @@ def markdown(claims: Sequence[Claim]) -> str:
         where = f"{claim.statement} *({claim.source})*" if claim.source else claim.statement
         cells = [claim.id, f"**{claim.verdict}**", where, measured(claim), support(claim), published(claim)]
         lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells[: len(heads)]) + " |")
-    return "\n".join([*lines, *circumstances(claims)]) + "\n"
+    return "\n".join([*lines, *conditions(claims)]) + "\n"
 
 
-def circumstances(claims: Sequence[Claim]) -> list[str]:
+def conditions(claims: Sequence[Claim]) -> list[str]:
     """Which claims were measured on which data, with networks of which schedule: a Markdown paragraph each.
 
     Args:

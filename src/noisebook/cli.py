@@ -14,7 +14,7 @@ import typer
 
 from noisebook import _notebook, _paths, _weights_command, chapters
 from noisebook._checks import error, writes
-from noisebook._console import refusals, show
+from noisebook._console import list_entries, refusals
 
 ABOUT = """A book on image denoising that recomputes itself: every chapter is a notebook, every figure has a command.
 
@@ -204,7 +204,7 @@ def claims(
 @data_app.command("list")
 def data_list() -> None:
     """Show the data sets of the registry, and what the cache holds."""
-    show(lambda entry: "architecture" not in entry and entry.get("kind") != "weights")
+    list_entries(lambda entry: "architecture" not in entry and entry.get("kind") != "weights")
     with refusals():
         cache = _paths.cache()
         typer.echo(f"cache: {cache}")
@@ -224,16 +224,16 @@ def data_make(
     """
     import tempfile
 
-    from noisebook import embedded
+    from noisebook import simulated
 
     with refusals():
-        chosen = embedded.named(recipe)
+        chosen = simulated.named(recipe)
         present = _paths.cache() / "data" / chosen.id
         if again and present.is_dir():
             # under another name first: half a folder must not look like data
             with tempfile.TemporaryDirectory(dir=present.parent, prefix=f".{present.name}-") as old:
                 present.rename(Path(old) / "old")
-        typer.echo(embedded.embedded_ct(chosen, progress=sys.stderr.isatty()))
+        typer.echo(simulated.embedded_ct(chosen, progress=sys.stderr.isatty()))
 
 
 @data_app.command("check")

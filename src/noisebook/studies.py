@@ -1,4 +1,4 @@
-"""Studies: what takes longer than a notebook may, run once, kept as a small committed result with its circumstances.
+"""Studies: what takes longer than a notebook may, run once, kept as a small committed result with its inputs.
 
 A result lies in ``data/studies/<chapter>/`` as ``<name>.csv`` (columns of equal length) or ``<name>.npz``, and beside
 it ``<name>.json``: the configuration with its seeds, the study's version, the device, and the hash of every weight
@@ -50,11 +50,11 @@ class Study:
 
 
 def make(study: Study, folder: Path, device: str = "cpu", root: Path = ROOT, registry: Path | None = None) -> Path:
-    """Run a study and keep its result and circumstances; the path of the result.
+    """Run a study and keep its result and inputs; the path of the result.
 
     Args:
         study: what to run.
-        folder: for its checkpoints, in a subfolder named by its circumstances; made if missing.
+        folder: for its checkpoints, in a subfolder named by its inputs; made if missing.
         device: handed to the study and recorded.
         root: the folder of all results.
         registry: the table of weights; none means the package's own.
@@ -62,9 +62,9 @@ def make(study: Study, folder: Path, device: str = "cpu", root: Path = ROOT, reg
     Raises:
         ValueError: the configuration is no JSON, or the result is empty or above 1 MB.
     """
-    expected = circumstances(study, registry)
+    expected = inputs(study, registry)
     known = hashlib.sha256(json.dumps(expected, sort_keys=True).encode()).hexdigest()
-    folder = folder / known[:12]  # checkpoints made under other circumstances do not count
+    folder = folder / known[:12]  # checkpoints made of other inputs do not count
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {name: np.asarray(values) for name, values in study.run(folder, device, **study.config).items()}
     result = write(arrays, root / study.chapter / study.name)
@@ -75,7 +75,7 @@ def make(study: Study, folder: Path, device: str = "cpu", root: Path = ROOT, reg
 
 
 def load(chapter: str, name: str, root: Path = ROOT) -> tuple[Arrays, dict[str, Any]]:
-    """The arrays of a committed result, and the record of its circumstances.
+    """The arrays of a committed result, and the record of its inputs.
 
     Raises:
         ValueError: there is no such result, or its file is not the one that was recorded.
@@ -111,13 +111,13 @@ def stale(study: Study, root: Path = ROOT, registry: Path | None = None) -> list
         _, record = load(study.chapter, study.name, root)
     except ValueError as missing:
         return [str(missing)]
-    expected = circumstances(study, registry)
+    expected = inputs(study, registry)
     return [
         f"{study.chapter}/{study.name}: {part} has changed" for part in expected if record.get(part) != expected[part]
     ]
 
 
-def circumstances(study: Study, registry: Path | None = None) -> dict[str, Any]:
+def inputs(study: Study, registry: Path | None = None) -> dict[str, Any]:
     """What a result depends on: configuration, data, version, and the hash of every weight.
 
     Raises:

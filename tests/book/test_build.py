@@ -18,7 +18,7 @@ import yaml
 from tiny_notebook import DAMAGES, PARTS, damage
 
 from noisebook import claims
-from noisebook.embedded import CtRecipe, XrayRecipe
+from noisebook.simulated import CtRecipe, XrayRecipe
 
 ROOT = Path(__file__).resolve().parents[2]
 

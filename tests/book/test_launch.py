@@ -29,7 +29,7 @@ def links(build: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[s
         "_extra/index.html": b"",
         "_static/none.txt": b"",
     }
-    for name in ("house.py", "references.bib", "images/logo.svg", "images/favicon.svg"):
+    for name in ("corrections.py", "references.bib", "images/logo.svg", "images/favicon.svg"):
         stage[f"book/{name}"] = (tiny.ROOT / "book" / name).read_bytes()
     build.sync(stage, folder / "stage")
     site = build.render(folder / "stage", folder / "out").parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -91,6 +92,15 @@ def test_thebe_is_gone(pages: dict[Path, Page]) -> None:
 def test_pages_hold_no_place_of_this_machine(pages: dict[Path, Page]) -> None:
     """No page shows where on the building machine the package lies."""
     assert [path.name for path, page in pages.items() if str(ROOT) in page.text] == []
+
+
+def test_every_signature_is_read(pages: dict[Path, Page]) -> None:
+    """No signature of the reference is left unparsed: its types would show ``~``, its long words would not break."""
+    api = {path: page for path, page in pages.items() if path.parent.name == "api"}
+    assert len(api) > 10
+    assert [
+        path.name for path, page in api.items() if re.search(r'class="sig-param"[^~\n]*<span class="pre">~', page.text)
+    ] == []
 
 
 def test_the_page_has_light_dark_and_a_favicon(pages: dict[Path, Page], site: Path) -> None:

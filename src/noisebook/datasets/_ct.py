@@ -215,8 +215,8 @@ def _is_kept(base: Path, wanted: tuple[str, ...], description: str, path: Path) 
 
 def _kind(base: Path, description: str, path: Path) -> str:
     """Which of `SERIES` an image is of; empty if none."""
-    told = (kind for text in (description, _below(base, path)) for kind in _kinds(text))
-    return next(told, "")
+    kinds = (kind for text in (description, _below(base, path)) for kind in _kinds(text))
+    return next(kinds, "")
 
 
 def _kinds(text: str) -> list[str]:

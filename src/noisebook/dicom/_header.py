@@ -199,8 +199,8 @@ def door(path: Path, expected: str, remedy: str) -> Iterator[None]:
         keyword, text = problem.args
         # what is no number may tell a patient
         shown = text if re.fullmatch(r"[-+\d.,eE\\ ]{1,99}", text) else "text that is none"
-        told = "Write it with a decimal point." if "," in text else "Export the original images again."
-        raise error(str(path), f"decimal numbers in {keyword}", shown, told) from None
+        remedy = "Write it with a decimal point." if "," in text else "Export the original images again."
+        raise error(str(path), f"decimal numbers in {keyword}", shown, remedy) from None
     except Exception as problem:
         raise error(str(path), expected, f"{type(problem).__name__} while reading it", remedy) from None
     finally:
@@ -487,9 +487,9 @@ def _check_bits(header: Header) -> None:
     allocated, stored, signed = ((*found, -1.0)[0] for found in numbers.values())
     high = (*header.numbers["HighBit"], stored - 1)[0]
     if allocated not in (8, 16, 32) or signed not in (0, 1) or not 1 <= stored <= high + 1 <= allocated:
-        told = ", ".join(f"{keyword} {found[0]:g}" if found else f"no {keyword}" for keyword, found in numbers.items())
+        got = ", ".join(f"{keyword} {found[0]:g}" if found else f"no {keyword}" for keyword, found in numbers.items())
         expected = "BitsStored of 8, 16 or 32 BitsAllocated, below HighBit, PixelRepresentation 0 or 1"
-        raise error(header.name, expected, f"{told}, HighBit {high:g}", "Export the original images again.")
+        raise error(header.name, expected, f"{got}, HighBit {high:g}", "Export the original images again.")
     if high != stored - 1 and header.coded:
         got = f"BitsStored {stored:g} and HighBit {high:g}"
         raise error(header.name, f"HighBit = BitsStored - 1 in {header.syntax}", got, "Decompress it, and compare.")

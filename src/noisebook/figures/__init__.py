@@ -5,9 +5,9 @@ stated at every colour bar, a scale bar in mm. The files hold no clock and no ra
 """
 
 from ._images import Panel, alike, hu_window, images, zoom
-from ._keep import RECORD, keep, keep_parts, links, table
 from ._network import architecture
 from ._plots import Line, Sample, cuts, dots, matrix, profile
+from ._save import RECORD, keep, keep_parts, links, table
 from ._slider import keep_slider
 
 __all__ = [

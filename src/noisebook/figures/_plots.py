@@ -36,7 +36,7 @@ class Line:
     like: str = ""
 
 
-_LOOKS = (
+_STYLES = (
     *((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."), (GREY, ":"), (PURPLE, "-"), ("black", "--")),
     ("#8a6a14", (0, (5, 1, 1, 1, 1, 1))),
 )
@@ -67,16 +67,16 @@ def profile(
         ValueError: If there is no line, more than can be told apart, or one like a line that is none of them.
     """
     own = [line.label for line in lines if not line.like]
-    if not 0 < len(own) <= len(_LOOKS):
-        raise error("lines", f"1 to {len(_LOOKS)}", len(own), "Draw two figures.")
+    if not 0 < len(own) <= len(_STYLES):
+        raise error("lines", f"1 to {len(_STYLES)}", len(own), "Draw two figures.")
     if strange := {line.like for line in lines if line.like} - set(own):
         raise error("lines", f"likeness to one of {', '.join(own)}", ", ".join(sorted(strange)))
-    looks = dict(zip(own, _LOOKS, strict=False))
+    styles = dict(zip(own, _STYLES, strict=False))
     with style():
         figure = Figure(figsize=(WIDTH_IN, 2.9), layout="constrained")
         axis = figure.subplots()
         for line in lines:
-            colour, dash = (looks[line.like][0], ":") if line.like else looks[line.label]
+            colour, dash = (styles[line.like][0], ":") if line.like else styles[line.label]
             marker = "o" if line.marker else ""
             drawn = axis.errorbar(line.x, line.y, line.spread, capsize=2, elinewidth=0.9, label=line.label)
             drawn[0].set(color=colour, lw=1.4, ls=dash, marker=marker, ms=4)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from noisebook._checks import error
 
-from ._keep import show_record, write_numbers, write_picture
+from ._save import show_record, write_numbers, write_picture
 
 _DPI = 110
 _MOVE = (

@@ -307,10 +307,10 @@ def _from_differences(function: Map, x: Tensor, v: Tensor, column: Tensor) -> fl
     with torch.no_grad():
         rounding = 10 * torch.finfo(x.dtype).eps * float(function(x).norm())
     found = zip(steps, [first, *map(difference, steps[1:])], strict=True)
-    told = [one for step, one in found if rounding / step < max(float(one.norm()), float(column.norm()))]
-    if len(told) < 2:  # the others are rounded to nothing
+    usable = [one for step, one in found if rounding / step < max(float(one.norm()), float(column.norm()))]
+    if len(usable) < 2:  # the others are rounded to nothing
         return 0.0
-    between = torch.tensor([relative(*both) for both in pairwise(told)]).nan_to_num(math.inf)
+    between = torch.tensor([relative(*both) for both in pairwise(usable)]).nan_to_num(math.inf)
     best = int(between.argmin())
-    apart = relative(told[best], column)
+    apart = relative(usable[best], column)
     return apart if apart > 10 * float(between[best]) else 0.0

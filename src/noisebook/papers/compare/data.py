@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from noisebook import _registry, datasets, embedded
+from noisebook import _registry, datasets, simulated
 from noisebook._checks import check_one_of, check_range
 from noisebook._parameters import check_opening
 from noisebook.jacobian import Covariance, diagonal, white
@@ -123,7 +123,7 @@ def _chosen(seed: int, only: Sequence[str]) -> list[str]:
 
 def _edge(number: int) -> tuple[np.ndarray, int, int]:
     """The noise-free first slice of a simulated patient, (Y, X) in HU, and row and column of an edge in it."""
-    root = embedded.embedded_ct(embedded.TEST)
+    root = simulated.embedded_ct(simulated.TEST)
     patients = datasets.ct_patients(root)
     image = datasets.ct_pairs(root, patients[number % len(patients)], label="noise free").label[0]
     row, column = linearized.data.find_pixels(image, 1, margin=128, seed=number).places[0]
@@ -147,7 +147,7 @@ def _scanned(name: str, data: str, model: nn.Module, scan: linearized.data.Scan,
 def _sparse(name: str, number: int) -> Subject:
     """128 pixels about an edge in a simulated patient, in the sparse-view scan that the network was trained for."""
     image, row, column = _edge(number)
-    scan = linearized.data.region(image, embedded.TEST.grid, "I0", (0, row, column)).scan
+    scan = linearized.data.region(image, simulated.TEST.grid, "I0", (0, row, column)).scan
     half = scan.mean.shape[-1] // 2
     truth = torch.from_numpy(image[row - half : row + half, column - half : column + half])[None, None]
     return _scanned(
@@ -158,7 +158,7 @@ def _sparse(name: str, number: int) -> Subject:
 def _unpaired(name: str, number: int) -> Subject:
     """The same place at a quarter of the dose, in the scan that the network's training patients had."""
     _, row, column = _edge(number)
-    recipe = embedded.TEST
+    recipe = simulated.TEST
     patient = recipe.patients[number % len(recipe.patients)]
     clean = recipe.sinogram(patient, recipe.positions_mm(patient)[0])[None]
     target = recipe.grid.part(slice(row - 64, row + 64), slice(column - 64, column + 64))
@@ -200,9 +200,9 @@ def _photons(name: str, number: int) -> Subject:
 
 
 def _radiograph(name: str, number: int) -> Subject:
-    root = embedded.embedded_xray(embedded.XRAY_TEST)
+    root = simulated.embedded_xray(simulated.XRAY_TEST)
     images = xray.data.radiographs(root, "test", 64)
-    truth = xray.data.unit(images[[embedded.XRAY_TEST.views * number % len(images)]])  # another patient's
+    truth = xray.data.unit(images[[simulated.XRAY_TEST.views * number % len(images)]])  # another patient's
     net = xray.experiment.NETWORKS.load(name)
     model = net if name == "xray-residual" else nn.Sequential(net, nn.Sigmoid())  # the others give logits
     return _white(

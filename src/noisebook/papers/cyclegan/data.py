@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noisebook import ct, datasets, embedded
+from noisebook import ct, datasets, simulated
 from noisebook._checks import check_finite, check_one_of, check_rank, check_shape, error
 
 AIR_HU = -1000.0
@@ -290,13 +290,13 @@ def _digests(scans: Scans) -> set[bytes]:
 
 def embedded_split() -> Split:
     """The simulated patients: training, a slice of each validation patient, and a slice of each test patient."""
-    root = embedded.embedded_ct(embedded.TRAIN)
+    root = simulated.embedded_ct(simulated.TRAIN)
     return _split(root, datasets.ct_patients(root), {"test": _first_slices(embedded_test())})
 
 
-def embedded_test(label: str = "full", recipe: embedded.CtRecipe = embedded.TEST) -> Scans:
+def embedded_test(label: str = "full", recipe: simulated.CtRecipe = simulated.TEST) -> Scans:
     """The simulated test patients at quarter dose, beside full dose or (``noise free``) the truth."""
-    root = embedded.embedded_ct(recipe)
+    root = simulated.embedded_ct(recipe)
     return read_archive(root, datasets.ct_patients(root), label=label)
 
 
@@ -306,14 +306,14 @@ def measured_scans(data_root: str = "", recipe: str = "test", prefix: str = "") 
     Args:
         data_root: A CT archive, of which the last five patients test; or the folder of the authors' files of mu; empty
             for simulated patients.
-        recipe: Of these, by its name in `noisebook.embedded.RECIPES`.
+        recipe: Of these, by its name in `noisebook.simulated.RECIPES`.
         prefix: Only patients of the archive whose id starts so.
 
     Raises:
         ValueError: As `read_archive` and `read_mu` do.
     """
     if not data_root:
-        chosen = embedded.named(recipe)
+        chosen = simulated.named(recipe)
         return embedded_test(recipe=chosen), embedded_test("noise free", chosen).full
     if holds_mu(data_root):
         return read_mu(data_root, "test"), None

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noisebook import embedded, figures, metrics, networks, weights
+from noisebook import figures, metrics, networks, simulated, weights
 from noisebook._checks import check_one_of, check_positive, check_range, error
 from noisebook._parameters import check_opening
 
@@ -34,7 +34,7 @@ class Config:
     width: int = 32  # of the generators; from the authors' code
     critic: int = 64  # width of the discriminators; Zhu et al., section 7.2
     critics: str = "authors"  # of `CRITICS`; ours
-    looks: int = 1  # ours; steps of the discriminators, each on crops of its own, for one of the generators
+    critic_steps: int = 1  # ours; steps of the discriminators, each on crops of its own, for one of the generators
     blocks: int = 6  # Zhu et al., section 7.2, for images of 128 pixels
     last: float = INIT  # new weights of the generators' last layer; from the authors' code
     scale_hu: float = SCALE_HU  # HU that one stands for; from the authors' code
@@ -57,7 +57,7 @@ class Config:
         words = {"pairing": PAIRINGS, "critics": CRITICS, "schedule": ("step", "linear")}
         for name, known in (words | {"precision": ("float32", "bfloat16")}).items():
             check_one_of(name, getattr(self, name), known)
-        for name in ("every", "batch", "epochs", "patch", "crops", "learning_rate", "looks"):
+        for name in ("every", "batch", "epochs", "patch", "crops", "learning_rate", "critic_steps"):
             check_positive(name, getattr(self, name))
         for name in ("shift", "lambda_cycle", "lambda_identity", "buffer"):
             if not getattr(self, name) >= 0:
@@ -77,7 +77,7 @@ ZHU = Config(epochs=200, schedule="linear", buffer=50, batch=1)
 """Zhu et al.: 100 epochs at a constant rate and 100 falling linearly to zero, a buffer of 50 images, batches of one."""
 _SMALL = replace(ZHU, width=8, blocks=2, last=INIT / 100, scale_hu=100.0, learning_rate=4e-4, epochs=16, crops=2)
 _SMALL = replace(_SMALL, critic=16, precision="bfloat16")
-SMALL = replace(_SMALL, pairing="patients", critics="windowed", looks=4)
+SMALL = replace(_SMALL, pairing="patients", critics="windowed", critic_steps=4)
 """The reduced CycleGAN: a quarter of both widths, two of six blocks, and patients of whom one dose only is seen.
 
 It starts near the identity and changes an image by at most 100 HU, so that it learns in fewer steps. Its discriminators
@@ -251,7 +251,7 @@ class Training(_Validated):
     )
 
     def __init__(self, config: Config, validation: Validation | None = None) -> None:
-        if config.looks > 1 and not config.buffer:
+        if config.critic_steps > 1 and not config.buffer:
             raise error("buffer", "at least 1 image, as the discriminators look more than once", config.buffer)
         super().__init__(config, validation)
         nets = build(config, critics=True).to(**_LAYOUT)
@@ -263,27 +263,25 @@ class Training(_Validated):
         self.past_full, self.past_quarter = (ImageBuffer(config.buffer, 2 * config.seed + k) for k in (0, 1))
 
     def step(self, fabric: Any, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """One step on (quarter dose, full dose), both (looks B, 1, Y, X) in HU, of different places and patients.
+        """One step on (quarter dose, full dose), both (steps B, 1, Y, X) in HU, of different places and patients.
 
         The generators see the first B; the discriminators look at all, beside what the generators made now and before.
 
         Returns:
             ``adversarial``: mean of the generators' two terms, before the step. ``critics``: mean over domains and
-            looks of the sum of the two squared terms, before halving. ``cycle_hu``: mean of the two L1 residuals;
+            steps of the sum of the two squared terms, before halving. ``cycle_hu``: mean of the two L1 residuals;
             ``identity_full_hu`` and ``identity_quarter_hu``: of full dose denoised, and of quarter dose made noisier.
             Those whose weight is zero are left out.
         """
         c = self.config
-        looks = list(zip(*(torch.split(normalise(images, c.scale_hu), c.batch) for images in batch), strict=True))
-        judges = nn.ModuleList((self.d_f, self.d_q)).requires_grad_(
-            False
-        )  # gradients pass, and reach no weight of theirs
-        found, fakes = self._generators(fabric, *looks[0])
+        crops = list(zip(*(torch.split(normalise(images, c.scale_hu), c.batch) for images in batch), strict=True))
+        judges = nn.ModuleList((self.d_f, self.d_q)).requires_grad_(False)  # gradients pass through
+        found, fakes = self._generators(fabric, *crops[0])
         judges.requires_grad_(True)
         shown = [self.past_full.exchange(fakes[0]), self.past_quarter.exchange(fakes[1])]
-        sums = [self.look(fabric, looks[0], shown)]
-        for real in looks[1:]:
-            sums.append(self.look(fabric, real, [past.past(c.batch) for past in (self.past_full, self.past_quarter)]))
+        sums = [self.judge(fabric, crops[0], shown)]
+        for real in crops[1:]:
+            sums.append(self.judge(fabric, real, [past.past(c.batch) for past in (self.past_full, self.past_quarter)]))
         found["critics"] = torch.stack(sums).mean()
         return {name: SCALE_HU * value if name.endswith("_hu") else value for name, value in found.items()}
 
@@ -322,7 +320,7 @@ class Training(_Validated):
         low, high = (bound / self.config.scale_hu for bound in WINDOW_HU)
         return critic(images.clamp(low, high) * (2 / (high - low)))  # type: ignore[no-any-return]
 
-    def look(self, fabric: Any, real: Sequence[Tensor], fakes: Sequence[Tensor]) -> Tensor:
+    def judge(self, fabric: Any, real: Sequence[Tensor], fakes: Sequence[Tensor]) -> Tensor:
         """One step of the discriminators: real is (quarter, full dose), fakes are (full, quarter dose), normalised.
 
         Returns:
@@ -397,7 +395,7 @@ def trainee(config: Config, validation: Validation | None = None) -> Training | 
 
 
 def crops(quarter: Tensor, full: Tensor, config: Config, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of crops with flips, (quarter dose, full dose), both (looks B, 1, patch, patch) in HU.
+    """One epoch of crops with flips, (quarter dose, full dose), both (critic_steps B, 1, patch, patch) in HU.
 
     Each domain is gone through in a random order of its own, the smaller one as often as it takes. Registered slices
     are drawn together, cropped at one place, up to ``config.shift`` apart, and flipped together.
@@ -405,7 +403,7 @@ def crops(quarter: Tensor, full: Tensor, config: Config, generator: torch.Genera
     Args:
         quarter: All training slices, as `domains` gives them for ``config.pairing``.
         full: Those at full dose.
-        config: Pairing, patch, batch, looks, crops and shift.
+        config: Pairing, patch, batch, critic_steps, crops and shift.
         generator: Chooses order, places and flips.
 
     Raises:
@@ -415,7 +413,7 @@ def crops(quarter: Tensor, full: Tensor, config: Config, generator: torch.Genera
     if side < config.patch:
         raise error("domains", f"slices of at least {config.patch} pixels a side", side)
     steps = max(1, config.crops * max(len(quarter), len(full)) // config.batch)
-    size = config.batch * config.looks
+    size = config.batch * config.critic_steps
     order = _order(len(quarter), steps * size, generator)
     other = order if config.supervised else _order(len(full), steps * size, generator)
     for k in range(0, steps * size, size):
@@ -475,14 +473,14 @@ def describe(config: Config) -> dict[str, str]:
         "crops": f"{config.crops} crops of {config.patch} x {config.patch} a slice and epoch",
         "batches": f"batches of {config.batch}",
         "discriminators": critics if config.critics == "windowed" and not config.supervised else "",
-        "looks": f"{config.looks} steps of the discriminators for one of the generators" * (config.looks > 1),
+        "steps": f"{config.critic_steps} critic steps a generator step" * (config.critic_steps > 1),
         "epoch": f"the best of {config.epochs} epochs on {VALIDATION} validation patients",
     }
 
 
 def training_data(config: Config) -> str:
     """The embedded training data in words."""
-    recipe = embedded.TRAIN
+    recipe = simulated.TRAIN
     slices = (len(recipe.patients) - VALIDATION) // 2 * recipe.slices
     pairing = "paired" if config.supervised else "no patient at both doses"
     return f"{recipe.id}: {slices} quarter-dose and {slices} full-dose slices of simulated patients, {pairing}"
@@ -495,7 +493,7 @@ def outcome(net: nn.Module, config: Config) -> Tensor:
 
 def trained_on(config: Config) -> dict[str, weights.Range]:
     """The range of the embedded training slices, of which either generator sees both doses, and the pixels' side."""
-    seen, side = domains(embedded_split().training, config.pairing, config.every), embedded.TRAIN.grid.spacing_mm
+    seen, side = domains(embedded_split().training, config.pairing, config.every), simulated.TRAIN.grid.spacing_mm
     return {"value": weights.span("HU", seen), "spacing": weights.Range("mm", side, side)}
 
 
@@ -552,5 +550,5 @@ def checked(
     if checkpoint_path:
         from_authors(checkpoint_path, both=True)
     check_source(nets, data_root, prefix)
-    name = Path(data_root).resolve().name if data_root else f"{embedded.named(recipe).id} (simulated)"
+    name = Path(data_root).resolve().name if data_root else f"{simulated.named(recipe).id} (simulated)"
     return name, used

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from noisebook import embedded
+from noisebook import simulated
 from noisebook.networks import Trained
 from noisebook.studies import Study
 from noisebook.training import make_fabric
@@ -24,7 +24,7 @@ from .measures import MISALIGNED, PAIRED, UNPAIRED, flat_regions, residuals_hu, 
 from .model import CRITICS, denoise, normalise
 
 RESIDUALS = ("cycle_quarter", "cycle_full", "identity_full", "identity_quarter")
-SPACING_MM = embedded.TEST.grid.spacing_mm
+SPACING_MM = simulated.TEST.grid.spacing_mm
 Arrays = dict[str, np.ndarray]
 
 
@@ -125,13 +125,15 @@ def study_critics(
     found: Arrays = {"kind": np.repeat(np.arange(len(CRITICS)), len(seeds)), "seed": np.tile(seeds, len(CRITICS))}
     losses = []
     for kind, seed in zip(found["kind"], found["seed"], strict=True):
-        config = replace(SMALL, critics=CRITICS[kind], critic=width, batch=batch, looks=1, crops=steps, seed=int(seed))
+        config = replace(
+            SMALL, critics=CRITICS[kind], critic=width, batch=batch, critic_steps=1, crops=steps, seed=int(seed)
+        )
         judges = Training(config)
         judges.d_f.to(device), judges.d_q.to(device)
         drawn = crops(*domains(given, config.pairing), config, torch.Generator().manual_seed(config.seed))
         for pair in itertools.islice(drawn, steps):
             quarter, full = (normalise(images.to(device), config.scale_hu) for images in pair)
-            losses.append(float(judges.look(fabric, (quarter, full), (quarter, full))))
+            losses.append(float(judges.judge(fabric, (quarter, full), (quarter, full))))
     return found | {"loss": np.reshape(losses, (len(found["kind"]), -1, every)).mean(2)}
 
 
@@ -191,7 +193,7 @@ def measure(bench: _Bench, image: np.ndarray, *, against_full: bool = True) -> A
     return found
 
 
-_DATA = f"{embedded.TRAIN.id} {embedded.TEST.id}"
+_DATA = f"{simulated.TRAIN.id} {simulated.TEST.id}"
 _SIZE = {"epochs": SMALL.epochs, "width": SMALL.width}
 _LAMBDAS = [[0, 0], [10, 0], [10, 5], [100, 50]]
 _CRITICS = {"steps": 1200, "every": 100, "batch": 4, "width": SMALL.critic}
@@ -201,6 +203,6 @@ STUDIES = (
     Study("cyclegan", "seeds", study_seeds, {"seeds": _SEEDS, **_SIZE}, (), _DATA),
     Study("cyclegan", "lambdas", study_lambdas, {"lambdas": _LAMBDAS, "seeds": [0], **_SIZE}, (), _DATA),
     Study("cyclegan", "registration", study_registration, {"shifts": _SHIFTS, "seeds": _SEEDS, **_SIZE}, (), _DATA),
-    Study("cyclegan", "critics", study_critics, {"seeds": _SEEDS, **_CRITICS}, (), embedded.TRAIN.id),
+    Study("cyclegan", "critics", study_critics, {"seeds": _SEEDS, **_CRITICS}, (), simulated.TRAIN.id),
 )
 """Every long run of the chapter; the nets of seed 0 are the embedded ones, unless shifts or weights are others."""

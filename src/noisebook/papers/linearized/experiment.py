@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noisebook import datasets, embedded, weights
+from noisebook import datasets, simulated, weights
 from noisebook._checks import check_one_of, error
 from noisebook._parameters import check_opening
 from noisebook.networks import Batches, Networks
@@ -172,7 +172,7 @@ def batches(config: Config, given: Patients | None, folder: Path) -> Batches:
 
 def embedded_patients() -> Patients:
     """The simulated training patients."""
-    root = embedded.embedded_ct(embedded.TRAIN)
+    root = simulated.embedded_ct(simulated.TRAIN)
     return Patients(root, tuple(datasets.ct_patients(root)))
 
 
@@ -225,7 +225,7 @@ def describe(config: Config) -> dict[str, str]:
 
 def training_data(config: Config) -> str:
     """The embedded training data in words, with the scan that is simulated from them."""
-    recipe = embedded.TRAIN
+    recipe = simulated.TRAIN
     seen = f"sparse-view scans at exposure {config.exposure}" if config.exposure else f"{recipe.low_share:.0%} dose"
     return f"{recipe.id}: {len(recipe.patients)} simulated patients, {recipe.slices} slices each, {seen}"
 
@@ -241,7 +241,7 @@ def outcome(net: nn.Module, config: Config) -> Tensor:
 def trained_on(config: Config) -> dict[str, weights.Range]:
     """The range of the embedded training inputs, and the side of their pixels."""
     noisy, _ = training_images(config, embedded_patients(), Path("build/training"))
-    side = embedded.TRAIN.grid.spacing_mm
+    side = simulated.TRAIN.grid.spacing_mm
     return {"value": weights.span("HU", noisy), "spacing": weights.Range("mm", side, side)}
 
 
@@ -307,7 +307,7 @@ def checked(
     check_opening(checked, "linearized", locals())
     check_one_of("net", net, (*SHIPPED, "train"))
     check_one_of("label", label, ("full", "noise free"))
-    chosen = embedded.named(recipe)
+    chosen = simulated.named(recipe)
     count, shape, name = len(chosen.patients), (chosen.slices, chosen.pixels, chosen.pixels), f"{chosen.id} (simulated)"
     if data_root:
         patients = datasets.ct_patients(data_root, prefix)

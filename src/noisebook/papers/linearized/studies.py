@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from noisebook import datasets, embedded
+from noisebook import datasets, simulated
 from noisebook._checks import error
 from noisebook.studies import Study
 from noisebook.training import epoch_seed
@@ -67,14 +67,14 @@ def study_montecarlo(
     """
     model = NETWORKS.load(net)
     found: dict[str, list[object]] = {}
-    for index, region in enumerate(regions(embedded.embedded_ct(embedded.TEST), exposure)):
+    for index, region in enumerate(regions(simulated.embedded_ct(simulated.TEST), exposure)):
         row_seed = epoch_seed(seed, index)
         blocks = _blocks(model, region, reference + 2 * max(subsets, default=0), row_seed, folder / f"{index}")
         row = analyse(model, region, blocks, reference // BLOCK, subsets) | _response(model, region, pairs, row_seed)
         row |= _plug_ins(model, region, row_seed)
         for name, value in row.items():
             found.setdefault(name, []).append(value)
-    first = first_realisations(model, regions(embedded.embedded_ct(embedded.TEST), exposure, 1)[0], seed)
+    first = first_realisations(model, regions(simulated.embedded_ct(simulated.TEST), exposure, 1)[0], seed)
     return {name: np.array(values, np.float32) for name, values in (found | {"first": [first]}).items()}
 
 
@@ -98,7 +98,7 @@ def first_again(study: Study, found: Mapping[str, np.ndarray]) -> np.ndarray:
         (64, 64), the difference of the means in standard errors.
     """
     config = study.config
-    there = regions(embedded.embedded_ct(embedded.TEST), config["exposure"], 1)[0]
+    there = regions(simulated.embedded_ct(simulated.TEST), config["exposure"], 1)[0]
     again = first_realisations(NETWORKS.load(config["net"]), there, config["seed"])
     return np.asarray((again - found["first"][0]) / (found["mc_sd"][0] * np.sqrt(2 / CHUNK)))
 
@@ -182,7 +182,7 @@ def study_elongation(folder: Path, device: str, *, count: int, seed: int, net: s
     Returns:
         Columns ``patient`` (from 0), ``edge`` (1 or 0), ``row``, ``column``, ``elongation``.
     """
-    model, root = NETWORKS.load(net), embedded.embedded_ct(embedded.TEST)
+    model, root = NETWORKS.load(net), simulated.embedded_ct(simulated.TEST)
     rows = []
     for index, patient in enumerate(datasets.ct_patients(root)):
         kept = folder / f"{index}.npy"
@@ -217,7 +217,7 @@ def first_elongations(study: Study, rows: int) -> np.ndarray:
         raise error("rows", f"0 to {study.config['count']}", rows)
     if not rows:
         return np.empty(0)
-    model, root = NETWORKS.load(study.config["net"]), embedded.embedded_ct(embedded.TEST)
+    model, root = NETWORKS.load(study.config["net"]), simulated.embedded_ct(simulated.TEST)
     pair = datasets.ct_pairs(root, datasets.ct_patients(root)[0], label="noise free")
     pixels = _study_pixels(model, pair, study.config["count"], study.config["seed"], flat=False)
     return elongations(model, pair.low[0], Pixels(pixels.places[:rows], pixels.along[:rows]))
@@ -226,7 +226,7 @@ def first_elongations(study: Study, rows: int) -> np.ndarray:
 def _study(name: str, exposure: str, reference: int, subsets: list[int]) -> Study:
     net = f"linearized-{name}"
     config = {"net": net, "exposure": exposure, "reference": reference, "subsets": subsets, "pairs": 200, "seed": 1}
-    return Study("linearized", name, study_montecarlo, config, (net,), embedded.TEST.id)
+    return Study("linearized", name, study_montecarlo, config, (net,), simulated.TEST.id)
 
 
 STUDIES = (
@@ -236,7 +236,7 @@ STUDIES = (
         run=study_elongation,
         config={"count": 16, "seed": 0, "net": "linearized-quarter"},
         weights=("linearized-quarter",),
-        data=embedded.TEST.id,
+        data=simulated.TEST.id,
     ),
     _study("i0", "I0", REFERENCE, list(SUBSETS)),
     _study("i0-l1", "I0", 6_000, list(SUBSETS[:-1])),

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noisebook import datasets, embedded
+from noisebook import datasets, simulated
 from noisebook._checks import check_one_of, error
 
 SALT_AND_PEPPER = {"easy": 0.03, "medium": 0.10, "hard": 0.25}
@@ -132,17 +132,17 @@ def _files(root: str | Path, part: str, by: str, label: str, limit: int | None) 
 
 def training_images(size: int = 64) -> Tensor:
     """The 1,344 embedded training images, simulated at the first call (minutes), (1344, 1, size, size) uint8."""
-    return radiographs(embedded.embedded_xray(embedded.XRAY_TRAIN), "train", size)
+    return radiographs(simulated.embedded_xray(simulated.XRAY_TRAIN), "train", size)
 
 
 def held_out(part: str = "test", size: int = 64) -> Tensor:
     """The embedded images of a part, ``train`` for some that the nets know: (N, 1, size, size) uint8."""
-    return radiographs(embedded.embedded_xray(progress=False), part, size)
+    return radiographs(simulated.embedded_xray(progress=False), part, size)
 
 
 def held_out_patients(part: str = "test") -> np.ndarray:
     """Which patient each image of `held_out` shows: (N,), numbers from 0."""
-    return patient_numbers(embedded.embedded_xray(progress=False), part)
+    return patient_numbers(simulated.embedded_xray(progress=False), part)
 
 
 def pairs(images: Tensor, corruption: str, seed: int) -> tuple[Tensor, Tensor]:

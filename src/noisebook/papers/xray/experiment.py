@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from noisebook import datasets, embedded, weights
+from noisebook import datasets, simulated, weights
 from noisebook._checks import check_one_of, check_range, check_shape, error
 from noisebook._parameters import check_opening
 from noisebook.networks import Batches, Networks
@@ -229,7 +229,7 @@ def describe(config: Config) -> dict[str, str]:
 
 def outcome(net: nn.Module, config: Config) -> Tensor:
     """What a network makes of 16 held-out radiographs, (16, 1, Y, X) in [0, 1]."""
-    clean = radiographs(embedded.embedded_xray(), "test", config.size, limit=16)
+    clean = radiographs(simulated.embedded_xray(), "test", config.size, limit=16)
     return denoise(net, unit(corrupt(clean, config.corruptions[0], torch.Generator().manual_seed(0))))  # type: ignore[arg-type]
 
 
@@ -246,7 +246,7 @@ NETWORKS = Networks(
     trainee=Training,
     batches=batches,
     describe=describe,
-    data=lambda config: f"{embedded.XRAY_TRAIN.id}: 336 simulated patients, 4 views each",
+    data=lambda config: f"{simulated.XRAY_TRAIN.id}: 336 simulated patients, 4 views each",
     trained_on=trained_on,
     outcome=outcome,
     unit="RMS in images from 0 to 1",
@@ -280,7 +280,7 @@ def checked(
     check_one_of("corruption", corruption, CORRUPTIONS)
     check_range("shown", shown, 0)
     check_one_of("by", by, ("folder", "patient"))
-    name = f"{embedded.named_xray(recipe).id} (simulated)"
+    name = f"{simulated.named_xray(recipe).id} (simulated)"
     if data_root:
         parts = datasets.xray_split(datasets.xray_files(data_root), by)
         if empty := [part for part, files in parts.items() if not files]:

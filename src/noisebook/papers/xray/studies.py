@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noisebook import embedded
+from noisebook import simulated
 from noisebook.networks import Trained
 from noisebook.studies import Study, by_seed
 
@@ -308,7 +308,7 @@ _MANY = {"seeds": _SEEDS, "width": EIGHTH.width}  # many nets: an eighth of the 
 _RESIDUAL = {**_MANY, "epochs": EIGHTH.epochs, "images": SMALL.images}
 _ALL = {"seeds": _SEEDS, "corruption": _MEDIUM, "epochs": EPOCHS, "width": SMALL.width}
 _NETS = ("xray-residual", "xray-ae", "xray-vae-40")
-_DATA = f"{embedded.XRAY_TRAIN.id}, {embedded.XRAY_TEST.id}"
+_DATA = f"{simulated.XRAY_TRAIN.id}, {simulated.XRAY_TEST.id}"
 _VAES = {"corruption": "gaussian-easy", "epochs": 20, "images": VARIATIONAL.images}
 _SAMPLED = {"shown": [1, 2, 3, 5, 7, 10, 14, 20], "vectors": 8, "sampled": 40}
 _IMAGES = {"counts": [50, 200, 400, 1300], "corruption": _MEDIUM, "steps": STEPS, **_MANY}

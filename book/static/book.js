@@ -41,13 +41,13 @@ document.addEventListener("DOMContentLoaded", () => {
   // on a phone figures keep a width at which their words can be read, and scroll
   document.querySelectorAll(".cell_output img").forEach((picture) => {
     const frame = document.createElement("div");
-    frame.className = "house-scroll";
+    frame.className = "book-scroll";
     picture.replaceWith(frame);
     frame.append(picture);
   });
 
   // what scrolls sideways can be reached by keyboard
-  const wide = ".pst-scrollable-table-container, .cell_output .text_html, .house-scroll, div.math, pre";
+  const wide = ".pst-scrollable-table-container, .cell_output .text_html, .book-scroll, div.math, pre";
   const reach = () => document.querySelectorAll(wide)
     .forEach((element) => {
       if (element.scrollWidth > element.clientWidth) element.setAttribute("tabindex", "0");

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ def drop_edit_button(
                 group["buttons"] = [b for b in group["buttons"] if b.get("label") != "source-edit-button"]
 
 
+def shorten_defaults(
+    app: Sphinx, what: str, name: str, of: Any, options: Any, signature: str | None, returned: str | None
+) -> tuple[str, str | None] | None:
+    """Write ``...`` for a default that is a function or made by one: Sphinx cannot parse ``<lambda>``."""
+    return (re.sub(r"= <.*?>+(?=[,)])", "= ...", signature), returned) if signature else None
+
+
 def name_cells(app: Sphinx, doctree: nodes.document) -> None:
     """Give every cell that has an ``anchor`` in its metadata this id, and let ``{ref}`` find it from any page."""
     labels = app.env.get_domain("std").data["anonlabels"]
@@ -57,6 +65,7 @@ class LinkResults(SphinxPostTransform):
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Connect the corrections; they come after the theme's own (priority 900)."""
+    app.connect("autodoc-process-signature", shorten_defaults)
     app.connect("doctree-read", name_cells)
     app.connect("html-page-context", drop_thebe, priority=900)
     app.connect("html-page-context", drop_edit_button, priority=900)
