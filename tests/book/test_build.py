@@ -188,7 +188,7 @@ def test_missing_claims_are_refused(build: ModuleType, spoiled: Path) -> None:
 
 def test_the_data_card_follows_the_recipe(build: ModuleType, results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another recipe of the embedded data gives another data card."""
-    monkeypatch.setattr(inserts.embedded, "TEST", CtRecipe(patients=(1, 2, 3), pixels=96))
+    monkeypatch.setattr(inserts.simulated, "TEST", CtRecipe(patients=(1, 2, 3), pixels=96))
     card = inserts.Inserts(ROOT, results, []).ct_data()
     assert "| patients | 3 |" in card
     assert "96 × 96 pixels of 4 mm" in card
@@ -261,7 +261,7 @@ def test_the_card_of_radiographs_follows_the_recipe(
     build: ModuleType, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another recipe gives other identities, subjects and views on the card."""
-    monkeypatch.setattr(inserts.embedded, "XRAY_TEST", XrayRecipe(train=(1,), val=(2, 3), test=(4, 5, 6), views=7))
+    monkeypatch.setattr(inserts.simulated, "XRAY_TEST", XrayRecipe(train=(1,), val=(2, 3), test=(4, 5, 6), views=7))
     card = inserts.Inserts(ROOT, results, []).xray_data()
     assert "| subjects in train, val, test | 1, 2, 3 | 336, 0, 0 |" in card
     assert "| views a subject | 7 | 4 |" in card
