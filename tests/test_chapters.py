@@ -198,6 +198,33 @@ def test_a_refused_input_is_one_line(book):
     assert "Traceback" in kept.read_text()
 
 
+OPENING = "from noisebook._checks import check_range\ncheck_range('seed', seed, 0, 9)"
+STOPPED = {"refusal": (OPENING, "expected a whole number from 0 to 9, got 10"), "killed": FAILURES["killed"]}
+
+
+@pytest.mark.parametrize("kind", STOPPED)
+def test_earlier_results_survive_what_the_first_cell_refuses(book, kind):
+    """A parameter that the first cell refuses, or a kernel that dies in it, leaves the earlier run as it was."""
+    opening, message = STOPPED[kind]
+    (book / "notebooks" / "tiny.ipynb").write_text(json.dumps(tiny(OPENING, WRITE)))
+    chapters.run("tiny", out=book / "out")
+    before = {path: path.read_bytes() for path in (book / "out").rglob("*") if path.is_file()}
+    (book / "notebooks" / "tiny.ipynb").write_text(json.dumps(tiny(opening, WRITE)))
+    for _ in range(2):
+        with pytest.raises(chapters.RunError, match=message):
+            chapters.run("tiny", overrides=["seed=10"], out=book / "out")
+        left = {path: path.read_bytes() for path in (book / "out").rglob("*") if path.is_file()}
+        assert left.pop(book / "out" / "tiny.failed.ipynb")
+        assert left == before
+    chapters.set_aside("tiny", book / "out")  # and the process is killed
+    (book / "out" / "tiny").mkdir()
+    (book / "out" / "tiny" / "run.log").write_text("running\n")
+    with pytest.raises(chapters.RunError, match=message):
+        chapters.run("tiny", overrides=["seed=10"], out=book / "out")
+    assert {path: path.read_bytes() for path in before} == before
+    assert not [path for path in (book / "out").iterdir() if path.name.startswith(".")]
+
+
 def test_without_a_runner_nothing_is_touched(book, monkeypatch):
     """Where the extra ``run`` is not installed, one line says how to install it, and an earlier result stays."""
     chapters.run("tiny", out=book / "out")
@@ -277,7 +304,8 @@ def test_a_folder_that_no_run_made_is_left_alone(book):
     """A run never removes files of a folder that happens to have the chapter's name."""
     (book / "out" / "tiny").mkdir(parents=True)
     (book / "out" / "tiny" / "mine.txt").write_text("keep")
-    chapters.clear("tiny", book / "out")
+    chapters.set_aside("tiny", book / "out")
+    chapters.discard("tiny", book / "out")
     assert (book / "out" / "tiny" / "mine.txt").exists()
 
 

@@ -75,7 +75,16 @@ def test_an_interrupted_simulation_leaves_nothing(cache: Path, monkeypatch: pyte
     with pytest.raises(KeyboardInterrupt):
         simulated.embedded_ct(TINY, progress=False)
     assert list((cache / "data").iterdir()) == []
-    assert datasets.ct_patients(simulated.embedded_ct(TINY, progress=False)) == ["SIM003", "SIM004"]
+    made = simulated.embedded_ct(TINY, progress=False)
+    assert datasets.ct_patients(made) == ["SIM003", "SIM004"]
+    times = {file: file.stat().st_mtime_ns for file in made.rglob("*")}
+    calls.clear()
+    with pytest.raises(KeyboardInterrupt):
+        simulated.embedded_ct(TINY, progress=False, again=True)
+    assert {file: file.stat().st_mtime_ns for file in made.rglob("*")} == times
+    simulated.embedded_ct(TINY, progress=False, again=True)
+    assert list((cache / "data").iterdir()) == [made]
+    assert all(file.stat().st_mtime_ns > time for file, time in times.items())
 
 
 def test_recipes_have_ids_of_their_own_and_bad_ones_are_refused() -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from noisebook import _paths
 from noisebook._checks import error
@@ -34,15 +35,32 @@ def check() -> None:
 
 
 def execute(
-    source: Path, partial: Path, chosen: dict[str, object], out: Path, timeout: float | None, progress: bool
+    source: Path,
+    partial: Path,
+    chosen: dict[str, object],
+    out: Path,
+    timeout: float | None,
+    progress: bool,
+    accepted: Callable[[], None],
 ) -> None:
-    """Run ``source`` into ``partial`` by papermill, in this interpreter and in the folder ``out``."""
+    """Run ``source`` into ``partial`` by papermill, in this interpreter and in the folder ``out``.
+
+    ``accepted`` is called once the first code cell after the parameters, which validates them, has ended well.
+    """
     import logging
 
     import papermill
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it would log is raised or refused here
     limit = None if timeout is None else max(1, round(timeout))
+    seen: list[bool] = []  # of each code cell so far: whether it sets parameters
+
+    def executed(cell: Mapping[str, Any], cell_index: int, execute_reply: Mapping[str, Any]) -> None:
+        sets = any("parameters" in tag for tag in cell["metadata"].get("tags", []))
+        if seen and seen[-1] and not sets and execute_reply["content"]["status"] == "ok":
+            accepted()
+        seen.append(sets)
+
     with _sockets() as sockets:
         papermill.execute_notebook(
             source,
@@ -54,6 +72,7 @@ def execute(
             cwd=out,
             execution_timeout=limit,
             kernel_manager_class=_kernel_of_this_interpreter(sockets),
+            on_cell_executed=executed,
         )
 
 

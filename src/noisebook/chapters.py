@@ -214,7 +214,8 @@ def run(
 ) -> Run:
     """Execute a chapter into ``out``: the notebook ``<chapter>.ipynb`` and, in ``<chapter>/``, all that it writes.
 
-    What an earlier run of the chapter left there is removed first. A run that fails leaves ``<chapter>.failed.ipynb``.
+    What an earlier run of the chapter left there is removed once the first cell has accepted the parameters. A run that
+    fails leaves ``<chapter>.failed.ipynb``; one that is refused, or stops before, leaves the earlier results too.
 
     Args:
         chapter: its name.
@@ -225,19 +226,19 @@ def run(
         progress: show a progress bar of the cells.
 
     Raises:
-        ValueError: see ``values``, ``_kernel.check`` and ``clear``.
+        ValueError: see ``values``, ``_kernel.check`` and ``set_aside``.
         RunError: a cell failed, timed out, did not run, or the kernel died.
     """
     source, chosen, out = path(chapter), values(chapter, preset, overrides), _paths.absolute("--out", out)
     _kernel.check()
     results = out / chapter
-    clear(chapter, out)
+    set_aside(chapter, out)
     results.mkdir(parents=True, exist_ok=True)
     log = results / LOG
     log.write_text("running\n", encoding="utf-8")
     partial, start = out / f"{chapter}.partial.ipynb", time.perf_counter()
     try:
-        _kernel.execute(source, partial, chosen, out, cell_timeout, progress)
+        _kernel.execute(source, partial, chosen, out, cell_timeout, progress, lambda: discard(chapter, out))
         done = tidy(read(partial), chosen)
         if wrong := problems(done):
             raise RunError(wrong[0])
@@ -245,6 +246,7 @@ def run(
         log.write_text("failed\n", encoding="utf-8")
         if partial.is_file():
             partial.replace(out / f"{chapter}.failed.ipynb")
+        restore(chapter, out)
         if not isinstance(failure, Exception):  # Ctrl-C stays one
             raise
         raise RunError(_explain(chapter, failure, out)) from failure
@@ -257,21 +259,46 @@ def interrupted(results: Path) -> bool:
     return (results / LOG).is_file() and not (results / MANIFEST).is_file()
 
 
-def clear(chapter: str, out: Path) -> None:
-    """Remove what an earlier run of a chapter left in ``out``; a folder that no run made is left alone.
+def set_aside(chapter: str, out: Path) -> None:
+    """Move what an earlier run of a chapter left in ``out`` into a hidden folder; a folder that no run made stays.
 
     Raises:
         ValueError: a notebook of the chapter's name lies there, the chapter's own one for instance, that no run made.
     """
+    restore(chapter, out)  # of a run that was killed before its first cell ended
     if (mine := out / f"{chapter}.ipynb").is_file() and not (out / chapter / LOG).is_file():
         raise error(str(mine), "no notebook, or an earlier run's", "one that no run made", "Choose another --out.")
-    for name in (f"{chapter}.ipynb", f"{chapter}.failed.ipynb", f"{chapter}.partial.ipynb"):
+    for name in (f"{chapter}.failed.ipynb", f"{chapter}.partial.ipynb"):
         (out / name).unlink(missing_ok=True)
-    old = out / f".{chapter}.old"  # removed under another name: half a folder must not look like a run
-    shutil.rmtree(old, ignore_errors=True)
     if (out / chapter / LOG).is_file():
-        (out / chapter).rename(old)
-        shutil.rmtree(old)
+        (old := _aside(chapter, out)).mkdir()
+        for place in (mine, out / chapter):
+            if place.exists():
+                place.rename(old / place.name)
+
+
+def restore(chapter: str, out: Path) -> None:
+    """Put back what ``set_aside`` moved, in place of what lies there now."""
+    old = _aside(chapter, out)
+    for place in sorted(old.glob("*")):
+        if place.is_dir():
+            shutil.rmtree(out / place.name, ignore_errors=True)
+        place.replace(out / place.name)
+    if old.is_dir():
+        old.rmdir()
+
+
+def discard(chapter: str, out: Path) -> None:
+    """Remove what ``set_aside`` moved, under another name first: half a folder must not be put back."""
+    import tempfile
+
+    if (old := _aside(chapter, out)).is_dir():
+        with tempfile.TemporaryDirectory(dir=out, prefix=f"{old.name}-") as gone:
+            old.replace(Path(gone) / "old")
+
+
+def _aside(chapter: str, out: Path) -> Path:
+    return out / f".{chapter}.old"
 
 
 def _finish(run: Run, done: dict[str, Any], partial: Path, chosen: dict[str, object], preset: str) -> Run:

@@ -222,18 +222,10 @@ def data_make(
 
     Chapters do it by themselves when they need it. The folder is printed.
     """
-    import tempfile
-
     from noisebook import simulated
 
     with refusals():
-        chosen = simulated.named(recipe)
-        present = _paths.cache() / "data" / chosen.id
-        if again and present.is_dir():
-            # under another name first: half a folder must not look like data
-            with tempfile.TemporaryDirectory(dir=present.parent, prefix=f".{present.name}-") as old:
-                present.rename(Path(old) / "old")
-        typer.echo(simulated.embedded_ct(chosen, progress=sys.stderr.isatty()))
+        typer.echo(simulated.embedded_ct(simulated.named(recipe), progress=sys.stderr.isatty(), again=again))
 
 
 @data_app.command("check")

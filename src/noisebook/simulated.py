@@ -138,7 +138,7 @@ def simulate(recipe: CtRecipe, patient: int, z_mm: float) -> Tensor:
     return images.masked_fill(outside, dicom.PADDING_HU)
 
 
-def embedded_ct(recipe: CtRecipe = TEST, *, progress: bool = True) -> Path:
+def embedded_ct(recipe: CtRecipe = TEST, *, progress: bool = True, again: bool = False) -> Path:
     """The folder of the embedded CT data, simulated if it is not in the cache yet.
 
     It is made under another name and renamed when whole, so an interrupted run leaves nothing that looks finished, and
@@ -147,6 +147,7 @@ def embedded_ct(recipe: CtRecipe = TEST, *, progress: bool = True) -> Path:
     Args:
         recipe: What to simulate: `TEST`, `TRAIN`, `SMOKE` or your own.
         progress: Show a progress bar.
+        again: Also if it is there; what is there is replaced when the new folder is whole.
 
     Returns:
         The folder that holds ``LDCT-and-Projection-data``, under the cache.
@@ -159,25 +160,30 @@ def embedded_ct(recipe: CtRecipe = TEST, *, progress: bool = True) -> Path:
         for patient in _bar(recipe.patients, "simulating CT patients", progress):
             _write_patient(recipe, patient, work / "LDCT-and-Projection-data")
 
-    return _make(recipe.id, {"version": VERSION, **asdict(recipe)}, write)
+    return _make(recipe.id, {"version": VERSION, **asdict(recipe)}, write, again)
 
 
-def _make(name: str, record: dict[str, object], write: Callable[[Path], None]) -> Path:
+def _make(name: str, record: dict[str, object], write: Callable[[Path], None], again: bool = False) -> Path:
     """The folder of that name in the cache, filled by ``write`` and renamed when whole, if it is not there yet."""
     final = _paths.cache() / "data" / name
     with writes(_paths.cache(), _paths.CACHE_REMEDY):
-        if not final.is_dir():
-            _fill(final, record, write)
+        if again or not final.is_dir():
+            _fill(final, record, write, again)
     return final
 
 
-def _fill(final: Path, record: dict[str, object], write: Callable[[Path], None]) -> None:
+def _fill(final: Path, record: dict[str, object], write: Callable[[Path], None], again: bool) -> None:
     final.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
     try:
         write(work)
         (work / "recipe.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         os.chmod(work, 0o755)
+        if again and final.is_dir():  # under another name first: half a folder must not look like data
+            final.rename(old := work.with_name(f"{work.name}-old"))
+            work.rename(final)
+            work = old
+            return
         try:
             work.rename(final)
         except OSError:

@@ -160,9 +160,10 @@ def write(arrays: Arrays, stem: Path) -> Path:
     if (size := part.stat().st_size) > LIMIT_BYTES:
         part.unlink()
         raise error(f"result {stem.name}", f"at most {LIMIT_BYTES} bytes", size, "Keep fewer rows or digits.")
-    for suffix in (".csv", ".npz"):
-        stem.with_name(stem.name + suffix).unlink(missing_ok=True)
-    return part.replace(stem.with_name(stem.name + (".csv" if text else ".npz")))
+    suffix, other = (".csv", ".npz") if text else (".npz", ".csv")
+    result = part.replace(stem.with_name(stem.name + suffix))
+    stem.with_name(stem.name + other).unlink(missing_ok=True)
+    return result
 
 
 def _read(result: Path, arrays: dict[str, Any]) -> Arrays:
