@@ -152,6 +152,14 @@ MIXED = {
     "a time a slice": ({"AcquisitionTime": [f"1015{k // 2 + 30 * (k % 2):02d}" for k in range(8)]}, "by Acq.*Time"),
     "dates and times": ({"AcquisitionDateTime": ["20200101101500+0100", "20200101101730"]}, "by Acq.*Time"),
     "exposures": ({"Exposure": [200, 51, 190, 49]}, "by Exposure"),
+    "voltages": ({"KVP": [80, 140]}, "by KVP.*KVP 80, 4 of them, at 0 to 6 mm.*KVP 140, 4 of them, at 1 to 7 mm"),
+    "types": ({"ImageType": [["ORIGINAL", "PRIMARY"], ["DERIVED", "SECONDARY"]]}, "by ImageType.*4 of them"),
+    "fields": ({"ReconstructionDiameter": ["350.0", "500.0"]}, "by Rec.*ReconstructionDiameter 350, 4 of them"),
+    "thicknesses": ({"SliceThickness": [1, 5]}, "by SliceThickness"),
+    "filters": ({"FilterType": ["FLAT", "B30f"]}, "by FilterType"),
+    "contrast": ({"ContrastBolusAgent": ["B30f", ""]}, "by ContrastBolusAgent"),
+    "phases": ({"NominalPercentageOfCardiacPhase": [40, 75]}, "by Nom.*Phase 40, 4 of them"),
+    "descriptions": ({"SeriesDescription": ["B30f", "thin"]}, "by SeriesDescription"),
 }
 
 
@@ -171,6 +179,9 @@ ONE = {
     "helix": {"AcquisitionTime": [f"10{k:02d}00" for k in range(8)]},
     "midnight": {"AcquisitionTime": ["235957", "235958", "235959", "000000", "000001", "000002", "000003", "000004"]},
     "modulated": {"Exposure": [100, 130, 120, 100, 110, 130, 130, 110], "XRayTubeCurrent": [1, 2]},
+    "modulated, without exposure": {"XRayTubeCurrent": [100, 200]},
+    "computed anew": {"ReconstructionDiameter": ["350.000001", "349.999999"], "KVP": ["120", "120.0"]},
+    "types one after the other": {"ImageType": [["A"], ["A"], ["A"], ["A"], ["B"], ["B"], ["B"], ["B"]]},
     "empty": {"AcquisitionTime": ["", "x"], "Exposure": ["", None]},
     "no numbers": {"AcquisitionDateTime": ["20200101", "20200102"]},
 }

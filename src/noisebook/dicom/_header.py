@@ -69,9 +69,10 @@ GROUPS = {
     "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept", "RescaleType"),
     "FrameVOILUTSequence": ("WindowCenter", "WindowWidth"),
     "CTImageFrameTypeSequence": ("FrameType",),
-    "FrameContentSequence": ("FrameAcquisitionNumber", "FrameAcquisitionDateTime"),
+    "FrameContentSequence": ("FrameAcquisitionNumber", "FrameAcquisitionDateTime", "TemporalPositionIndex"),
     "CTExposureSequence": ("ExposureInmAs",),
-    "CTReconstructionSequence": ("ConvolutionKernel",),
+    "CTReconstructionSequence": ("ConvolutionKernel", "ReconstructionDiameter"),
+    "CTXRayDetailsSequence": ("KVP", "FilterType"),
 }
 """Where the functional groups of a multi-frame image hold an element."""
 GROUP = {keyword: group for group, keywords in GROUPS.items() for keyword in keywords}
@@ -84,10 +85,19 @@ CT_CLASSES = {
 ACQUISITION = {
     "AcquisitionNumber": ("FrameAcquisitionNumber", "AcquisitionNumber"),
     "ConvolutionKernel": ("ConvolutionKernel",),
+    "KVP": ("KVP",),
+    "ImageType": ("FrameType", "ImageType"),
+    "ReconstructionDiameter": ("ReconstructionDiameter",),
+    "SliceThickness": ("SliceThickness",),
+    "FilterType": ("FilterType",),
+    "ScanOptions": ("ScanOptions",),
+    "ContrastBolusAgent": ("ContrastBolusAgent",),
+    "TemporalPositionIdentifier": ("TemporalPositionIndex", "TemporalPositionIdentifier"),
+    "NominalPercentageOfCardiacPhase": ("NominalPercentageOfCardiacPhase",),
     "AcquisitionTime": ("FrameAcquisitionDateTime", "AcquisitionTime", "AcquisitionDateTime"),
-    "Exposure": ("ExposureInmAs", "Exposure", "XRayTubeCurrent"),
+    "Exposure": ("ExposureInmAs", "Exposure"),
 }
-"""What differs between acquisitions, and where it stands."""
+"""What differs between acquisitions, and where it stands. The tube current does so within one: it is modulated."""
 PIXELS = (
     *("SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames", "Rows", "Columns", "BitsAllocated"),
     *("BitsStored", "HighBit", "PixelRepresentation", "PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
@@ -125,7 +135,9 @@ class Header:
     coded: bool  # whether its pixels are a code stream: JPEG, JPEG-LS, JPEG 2000
     photometric: str
     rescale: str  # RescaleType
-    acquisition: dict[str, str]  # by keyword of ACQUISITION, of a time no date; empty where absent
+    acquisition: dict[
+        str, str
+    ]  # by keyword of ACQUISITION and SeriesDescription, of a time no date; empty where absent
     numbers: dict[str, tuple[float, ...]]  # by keyword of NUMBERS; empty where the element is absent or empty
     plain: tuple[int, int] | None = None  # where in the file the pixels start and how many bytes they are, uncompressed
     pixels: Pixels | None = field(default=None, repr=False, compare=False)  # of the file, where they were read with it
@@ -350,6 +362,7 @@ def _header(path: Path, meta: Dataset, ds: Dataset, groups: Sequence[Dataset], f
     numbers = {keyword: _numbers(groups, keyword) for keyword in NUMBERS}
     acquisition = {name: _first(groups, keywords) for name, keywords in ACQUISITION.items()}
     acquisition["AcquisitionTime"] = re.sub(r"^\d{8}", "", acquisition["AcquisitionTime"])
+    acquisition["SeriesDescription"] = description = _description(ds)
     if not np.isfinite(numbers["Rows"] + numbers["Columns"]).all():
         raise ValueError("an image without a size")
     return Header(
@@ -357,7 +370,7 @@ def _header(path: Path, meta: Dataset, ds: Dataset, groups: Sequence[Dataset], f
         frame=frame,
         frames=frames,
         key=(str(_get(ds, "SeriesInstanceUID") or ""), str(_get(ds, "PatientID") or "")),
-        description=_description(ds),
+        description=description,
         modality=modality if re.fullmatch(r"[A-Z_]{1,16}", modality) else "",
         kind=_public(_get(ds, "SOPClassUID") or _get(meta, "MediaStorageSOPClassUID"), "an unknown object"),
         localizer="LOCALIZER" in kinds,

@@ -19,7 +19,7 @@ import pydicom
 from noisebook._checks import error
 from noisebook._paths import files_below
 
-from ._header import ACQUISITION, Header, Keep, checked, find, nothing, read, same_spacing
+from ._header import Header, Keep, checked, find, nothing, read, same_spacing
 from ._pixels import images, to_hu
 
 EXAMPLE = "J2K_pixelrep_mismatch.dcm"
@@ -348,7 +348,7 @@ def _check_agreement(headers: list[Header]) -> None:
         if header.z_mm - before.z_mm < 1e-3:
             got = f"{header.z_mm:g} mm, where {Path(before.name).name} lies already"
             raise error(header.name, "a slice position of its own", got, "Copies or several phases: pass one's files.")
-    for keyword in ACQUISITION:
+    for keyword in first.acquisition:
         labels = _labels(keyword, [header.acquisition[keyword] for header in headers])
         runs = [label for label, _ in itertools.groupby(labels)]
         if len(runs) > len(set(runs)):  # a label that comes back: blocks one after the other are one scan in steps
@@ -356,13 +356,13 @@ def _check_agreement(headers: list[Header]) -> None:
 
 
 def _labels(keyword: str, values: list[str]) -> list[object]:
-    """What tells the acquisition of each slice: the value; for times and exposures, which side of the widest gap.
+    """What tells the acquisition of each slice: the value, rounded; for times and exposures, the side of the widest gap.
 
     Times run along the slices of a scan. Exposures go up and down with the patient's width (tube current modulation),
     so they tell nothing unless most neighbours differ by a fifth.
     """
     if keyword not in ("AcquisitionTime", "Exposure"):
-        return list(values)
+        return [_rounded(value) for value in values]
     try:
         numbers = np.array([_seconds(v) if keyword == "AcquisitionTime" else float(v) for v in values])
     except ValueError:  # absent in some
@@ -378,6 +378,11 @@ def _labels(keyword: str, values: list[str]) -> list[object]:
     return list(numbers > ordered[widest])
 
 
+def _rounded(value: str) -> str:
+    """A number to four digits, as writers compute them anew for each slice; anything else as it is."""
+    return f"{float(value):.4g}" if re.fullmatch(r"\d+\.\d*|\d{1,4}", value) else value
+
+
 def _seconds(time: str) -> float:
     """Seconds of the day of HHMMSS.F, HH:MM:SS.F or their beginnings.
 
@@ -389,11 +394,11 @@ def _seconds(time: str) -> float:
 
 
 def _interleaved(keyword: str, labels: list[object], headers: list[Header]) -> ValueError:
-    """The error that lists the acquisitions; kernels and times are not shown, as they may tell a patient."""
+    """The error that lists the acquisitions by their numbers; words and times are not shown: they may tell a patient."""
     parts = []
     for label in dict.fromkeys(labels):
         group = [header for header, its in zip(headers, labels, strict=True) if its == label]
-        number = f"{keyword} {label}, " if keyword == "AcquisitionNumber" and str(label).isdecimal() else ""
+        number = f"{keyword} {label}, " if re.fullmatch(r"\d{1,4}(\.\d{1,4})?", str(label)) else ""
         span = f"{group[0].z_mm:g} to {group[-1].z_mm:g} mm"
         parts.append(f"{number}{len(group)} of them, at {span}, the first in {Path(group[0].name).name}")
     got = f"{len(parts)} that lie between each other by {keyword}"
