@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_dicom import edited
 from test_survey import archive, radiographs
 
-from noisebook import _notebook, _parameters, _paths, chapters
+from noisebook import _notebook, _parameters, _paths, chapters, datasets
 
 CHAPTERS = sorted(path.stem for path in _paths.NOTEBOOKS.glob("*.ipynb"))
 WRONG: dict[str, tuple[object, ...]] = {
@@ -129,6 +130,44 @@ COMBINED: list[tuple[str, dict[str, object], str]] = [
     ("xray", {"recipe": "train"}, "recipe: expected one of smoke, test, got 'train'"),
     ("compare", {"seed": 333}, "seed: expected a whole number from 0 to 332, got 333"),
 ]
+
+
+HEADERS = {
+    "linearized": ("L001", "PixelSpacing", [0.7, 0.8], "expected square, of square pixels, got 130 x 130"),
+    "cyclegan": ("L001", "RescaleSlope", 0, "expected RescaleSlope other than zero, got 0"),
+}
+
+
+@pytest.mark.parametrize("chapter", HEADERS)
+@pytest.mark.parametrize("dose", ["Full", "Low"])
+def test_every_patient_is_looked_at_in_the_first_cell(chapter: str, dose: str, tmp_path: Path) -> None:
+    """A header of the first of three patients that no reader takes is refused: the last one alone is not enough."""
+    patient, keyword, value, message = HEADERS[chapter]
+    archive(tmp_path, ("L001", "L002", "L003"), side=130)
+    good = {"data_root": str(tmp_path), "out": str(tmp_path)}
+    good |= {"label": "full", "probe": [1, 64, 64]} if chapter == "linearized" else {}
+    open_with(chapter, **good)
+    for path in (tmp_path / datasets.ARCHIVE / patient).rglob("*.dcm"):
+        if chapter == "linearized" or (path == max(path.parent.iterdir()) and dose in str(path)):
+            edited(path, **{keyword: value})
+    assert message in refused(chapter, **good)
+
+
+def test_every_file_of_mu_and_every_radiograph_is_looked_at_in_the_first_cell(tmp_path: Path) -> None:
+    """The last of three arrays that has another size or kind, and a text among the radiographs, are named."""
+    for dose in ("full_dose", "quarter_dose"):
+        (tmp_path / "mu" / "test" / dose).mkdir(parents=True)
+        for number in range(3):
+            mu = np.random.default_rng(number).normal(0.02, 0.001, (128, 128))
+            np.save(tmp_path / "mu" / "test" / dose / f"{number}.npy", mu)
+    open_with("cyclegan", out=str(tmp_path), data_root=str(tmp_path / "mu"))
+    for array, message in ((np.zeros((160, 160)), "128 x 128, 160 x 160"), (np.zeros((128, 128), int), "got int64")):
+        np.save(tmp_path / "mu" / "test" / "full_dose" / "2.npy", array)
+        assert message in refused("cyclegan", out=str(tmp_path), data_root=str(tmp_path / "mu"))
+    radiographs(tmp_path / "x", {"train": 3, "val": 1, "test": 2})
+    open_with("xray", out=str(tmp_path), data_root=str(tmp_path / "x"))
+    (tmp_path / "x" / "chest_xray" / "test" / "NORMAL" / "IM-0900-0001.jpeg").write_text("no picture")
+    assert "IM-0900-0001.jpeg: expected a grey" in refused("xray", out=str(tmp_path), data_root=str(tmp_path / "x"))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ radiographs: those of Kermany et al. 2018, as its copy on Kaggle has them. Photo
 
 from ._counts import COUNT_SUFFIXES, CountReport, count_report, read_counts
 from ._ct import ARCHIVE, SERIES, TEST_PATIENTS, TOLERANCE_MM, CtPairs, ct_grids, ct_pairs, ct_patients, pair, split
-from ._xray import XRAY_CLASSES, XRAY_PARTS, XrayFile, is_picture, xray_files, xray_images, xray_split
+from ._xray import XRAY_CLASSES, XRAY_PARTS, XrayFile, check_xray, is_picture, xray_files, xray_images, xray_split
 
 __all__ = [
     "ARCHIVE",
@@ -19,6 +19,7 @@ __all__ = [
     "CountReport",
     "CtPairs",
     "XrayFile",
+    "check_xray",
     "count_report",
     "ct_grids",
     "ct_pairs",

@@ -123,14 +123,9 @@ def ct_pairs(root: str | Path, patient: str, *, label: str = "full") -> CtPairs:
             or without a single pair; and whatever ``dicom.read_series`` refuses.
     """
     check_one_of("label", label, [kind for kind in SERIES if kind != "low"])
-    folder = _base(root) / patient
-    low, full = (dicom.read_series(series) for series in _doses(root, patient, label, keep=True))
-    _check_same_grid(folder, low, full)
-    mine, theirs = pair(low.positions_mm, full.positions_mm)
+    doses, (mine, theirs) = _paired(root, patient, label, keep=True)
+    low, full = (dicom.read_series(series) for series in doses)
     left = (len(low.hu) - len(mine), len(full.hu) - len(mine))
-    if not len(mine):
-        got = f"low {_extent(low)}, {label} {_extent(full)}"
-        raise error(str(folder), f"doses with slices within {TOLERANCE_MM} mm of each other", got, "Is it one scan?")
     if any(left):
         text = f"{left[0]} of {len(low.hu)} low-dose and {left[1]} of {len(full.hu)} {label} slices have no partner"
         warnings.warn(f"{text} within {TOLERANCE_MM} mm and are left out", stacklevel=2)
@@ -139,7 +134,7 @@ def ct_pairs(root: str | Path, patient: str, *, label: str = "full") -> CtPairs:
 
 
 def ct_grids(root: str | Path, patients: Iterable[str], *, label: str = "full") -> list[Grid]:
-    """The size and the pixel size of each patient's images, from the headers alone.
+    """The size and the pixel size of each patient's images, from the headers of all of them, which are checked.
 
     Args:
         root: As for `ct_pairs`.
@@ -152,8 +147,21 @@ def ct_grids(root: str | Path, patients: Iterable[str], *, label: str = "full") 
     Raises:
         ValueError: As for `ct_pairs`, as far as headers tell.
     """
-    series = [_doses(root, patient, label, keep=False)[0] for patient in patients]
+    series = [_paired(root, patient, label, keep=False)[0][0] for patient in patients]
     return [(one.size, one.pixel_mm) for one in series]
+
+
+def _paired(
+    root: str | Path, patient: str, label: str, *, keep: bool
+) -> tuple[list[dicom.SeriesFiles], tuple[np.ndarray, np.ndarray]]:
+    """A patient's series of low dose and of the label, and which of their slices belong together, from headers."""
+    folder, (low, full) = _base(root) / patient, _doses(root, patient, label, keep=keep)
+    indices = pair(low.positions_mm, full.positions_mm)
+    _check_same_grid(folder, low, full)
+    if not len(indices[0]):
+        got = f"low {_extent(low)}, {label} {_extent(full)}"
+        raise error(str(folder), f"doses with slices within {TOLERANCE_MM} mm of each other", got, "Is it one scan?")
+    return [low, full], indices
 
 
 def pair(
@@ -235,14 +243,15 @@ def _scan(folder: Path, keep: Callable[[str, Path], bool]) -> tuple[dicom.Series
     return contents.series
 
 
-def _check_same_grid(folder: Path, low: dicom.Series, label: dicom.Series) -> None:
+def _check_same_grid(folder: Path, low: dicom.SeriesFiles, label: dicom.SeriesFiles) -> None:
     for name, mine, other, same in (
-        ("images of one size", low.hu.shape[1:], label.hu.shape[1:], operator.eq),
-        ("one pixel spacing", low.spacing_mm[1:], label.spacing_mm[1:], dicom.same_spacing),
+        ("images of one size", low.size, label.size, operator.eq),
+        ("one pixel spacing", low.pixel_mm, label.pixel_mm, dicom.same_spacing),
     ):
         if not same(mine, other):
             raise error(str(folder), f"{name} in both doses", f"{mine} and {other}", "They do not belong together.")
 
 
-def _extent(series: dicom.Series) -> str:
-    return f"{series.positions_mm[0]:.2f} to {series.positions_mm[-1]:.2f} mm"
+def _extent(series: dicom.SeriesFiles) -> str:
+    positions = series.positions_mm
+    return f"{positions[0]:.2f} to {positions[-1]:.2f} mm"

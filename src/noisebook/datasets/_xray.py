@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 XRAY_PARTS, XRAY_CLASSES = ("train", "val", "test"), ("NORMAL", "PNEUMONIA")
 _PATIENT = re.compile(r"person\d+|(NORMAL\d*-)?IM-\d+|(NORMAL|BACTERIA|VIRUS)-\d+")
+_EXPECTED, _REMEDY = "a grey or RGB JPEG or PNG file", "Remove it, or fetch it again."
 _SMALLEST, _MOST_PIXELS = 16, 50_000_000  # the archive's: 127 a side at least, 8 million pixels at most
 
 
@@ -207,30 +208,47 @@ def _xray_image(path: Path, size: int) -> np.ndarray:
     return np.asarray(_grey(path).resize((size, size), Image.Resampling.BILINEAR))
 
 
+def check_xray(files: Iterable[XrayFile]) -> None:
+    """Raise where `xray_images` would, as far as the headers tell; no pixel is decoded."""
+    for file in files:
+        _opened(file.path).close()
+
+
 def _grey(path: Path) -> Image.Image:
     """One radiograph, grey and upright. The size in the header is checked before a pixel is decoded."""
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    expected, remedy = "a grey or RGB JPEG or PNG file", "Remove it, or fetch it again."
+    with _opened(path) as image:
+        try:
+            return ImageOps.exif_transpose(image).convert("L")
+        except Exception as broken:  # whatever damaged pixels or EXIF tags make the parser raise
+            got = f"one that is cut off or damaged ({broken})"
+            raise error(str(path), _EXPECTED, got, _REMEDY) from None
+
+
+def _opened(path: Path) -> Image.Image:
+    """One radiograph whose header is that of one."""
+    from PIL import Image
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit below is lower
             image = Image.open(path)
     except Image.DecompressionBombError as bomb:
-        raise error(str(path), f"at most {_MOST_PIXELS} pixels", bomb, remedy) from None
+        raise error(str(path), f"at most {_MOST_PIXELS} pixels", bomb, _REMEDY) from None
     except Exception:  # whatever a damaged header makes the parser raise
         size_bytes = path.stat().st_size if path.is_file() else None
         got = {None: "nothing there", 0: "an empty file"}.get(size_bytes, "something that is no image")
-        raise error(str(path), expected, got, remedy) from None
-    with image:
-        if image.format not in ("JPEG", "PNG") or image.mode not in ("L", "RGB"):
-            frames = getattr(image, "n_frames", 1)
-            got = f"{image.format} of mode {image.mode}" + (f" with {frames} frames" if frames > 1 else "")
-            raise error(str(path), expected, got, remedy)
-        if min(image.size) < _SMALLEST or image.width * image.height > _MOST_PIXELS:
-            allowed = f"at least {_SMALLEST} pixels a side and at most {_MOST_PIXELS} in all"
-            raise error(str(path), allowed, f"{image.width} x {image.height}", remedy)
-        try:
-            return ImageOps.exif_transpose(image).convert("L")
-        except Exception as broken:  # as above, also from damaged EXIF tags
-            raise error(str(path), expected, f"one that is cut off or damaged ({broken})", remedy) from None
+        raise error(str(path), _EXPECTED, got, _REMEDY) from None
+    wrong = None
+    if image.format not in ("JPEG", "PNG") or image.mode not in ("L", "RGB"):
+        frames = getattr(image, "n_frames", 1)
+        got = f"{image.format} of mode {image.mode}" + (f" with {frames} frames" if frames > 1 else "")
+        wrong = error(str(path), _EXPECTED, got, _REMEDY)
+    elif min(image.size) < _SMALLEST or image.width * image.height > _MOST_PIXELS:
+        allowed = f"at least {_SMALLEST} pixels a side and at most {_MOST_PIXELS} in all"
+        wrong = error(str(path), allowed, f"{image.width} x {image.height}", _REMEDY)
+    if wrong:
+        image.close()
+        raise wrong
+    return image

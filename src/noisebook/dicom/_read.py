@@ -87,6 +87,11 @@ class SeriesFiles:
         """(y, x) distance of neighbouring pixel centres of the first image, mm."""
         return checked(self.headers[0]).numbers["PixelSpacing"]
 
+    @property
+    def positions_mm(self) -> np.ndarray:
+        """As in ``Series``; raises what `read_series` would, as far as headers tell."""
+        return np.array([header.z_mm for header in _ordered(self.headers)])
+
 
 Place = str | Path | Sequence[str | Path] | SeriesFiles
 
@@ -293,8 +298,7 @@ def _told(group: list[Header]) -> str:
 def _stack(path: Place, series: int | None) -> Series:
     """The series that is meant; its faults are kept, not told."""
     chosen, skipped = _choose(path, series)
-    headers = sorted((checked(header) for header in chosen), key=lambda header: header.z_mm)
-    _check_agreement(headers)
+    headers = _ordered(chosen)
     first = headers[0]
     positions = np.array([header.z_mm for header in headers])
     y, x = first.numbers["PixelSpacing"]
@@ -308,6 +312,13 @@ def _stack(path: Place, series: int | None) -> Series:
         faults=tuple(fault for fault in (_uneven(positions), _tilted(headers)) if fault),
         skipped=skipped,
     )
+
+
+def _ordered(headers: Sequence[Header]) -> list[Header]:
+    """The headers of one series along the slice normal; raises unless they are those of CT images that agree."""
+    ordered = sorted((checked(header) for header in headers), key=lambda header: header.z_mm)
+    _check_agreement(ordered)
+    return ordered
 
 
 def _decoded(headers: list[Header]) -> np.ndarray:
@@ -356,7 +367,7 @@ def _check_agreement(headers: list[Header]) -> None:
 
 
 def _labels(keyword: str, values: list[str]) -> list[object]:
-    """What tells the acquisition of each slice: the value, rounded; for times and exposures, the side of the widest gap.
+    """What tells the acquisition of each slice: the value; for times and exposures, which side of the widest gap.
 
     Times run along the slices of a scan. Exposures go up and down with the patient's width (tube current modulation),
     so they tell nothing unless most neighbours differ by a fifth.
@@ -394,7 +405,7 @@ def _seconds(time: str) -> float:
 
 
 def _interleaved(keyword: str, labels: list[object], headers: list[Header]) -> ValueError:
-    """The error that lists the acquisitions by their numbers; words and times are not shown: they may tell a patient."""
+    """The error that lists the acquisitions; words and times are not shown, as they may tell a patient."""
     parts = []
     for label in dict.fromkeys(labels):
         group = [header for header, its in zip(headers, labels, strict=True) if its == label]

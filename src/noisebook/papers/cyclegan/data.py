@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -201,8 +202,10 @@ def read_mu(root: str | Path, part: str, *, unit: str = "1/mm") -> Scans:
 
 
 def check_mu(root: str | Path, part: str) -> None:
-    """Raise where `read_mu` would, from the names of all files and the content of the first pair."""
-    quarter, full = (from_mu(_array(some[min(some)]))[None] for some in _mu_files(root, part))
+    """Raise where `read_mu` would, from the names and headers of all files and the content of the first pair."""
+    files = _mu_files(root, part)
+    check_one_size(str(Path(root) / part), [_array(file, "r").shape for some in files for file in some.values()])
+    quarter, full = (from_mu(_array(some[min(some)]))[None] for some in files)
     Scans(_above_air(quarter), _above_air(full))
 
 
@@ -232,9 +235,9 @@ def _numbered(folder: Path) -> dict[int, Path]:
     return {int(file.stem): file for file in found}
 
 
-def _array(file: Path) -> np.ndarray:
+def _array(file: Path, mapped: Literal["r"] | None = None) -> np.ndarray:
     try:
-        array: np.ndarray = np.load(file, allow_pickle=False)
+        array: np.ndarray = np.load(file, mmap_mode=mapped, allow_pickle=False)
     except (ValueError, EOFError, OSError) as problem:
         raise error(str(file), "an array of numbers", f"{type(problem).__name__} while reading it") from None
     if array.ndim != 2 or array.dtype.kind != "f":
@@ -359,7 +362,9 @@ def check_trainable(nets: str, data_root: str = "", prefix: str = "") -> None:
 
 
 def check_source(nets: str, data_root: str, prefix: str) -> None:
-    """Raise where `measured_scans`, or `training_split` too, would, from the last patient or the first file of mu.
+    """Raise where `measured_scans`, or `training_split` too, would.
+
+    From the headers of all patients or files, and the pixels of the last patient or the first file of mu.
 
     Raises:
         ValueError: There are no such data, too few patients, or a prefix for simulated ones.
@@ -369,6 +374,9 @@ def check_source(nets: str, data_root: str, prefix: str) -> None:
             check_mu(data_root, part)
     elif data_root:
         patients = datasets.ct_patients(data_root, prefix)
+        sizes = [size for size, _ in datasets.ct_grids(data_root, patients[-datasets.TEST_PATIENTS :])]
+        check_one_size(data_root, sizes)
+        check_size("slices", sizes[0])
         check_trainable(nets, data_root, prefix)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # told where all patients are read

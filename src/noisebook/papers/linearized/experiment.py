@@ -299,7 +299,7 @@ def checked(
 ) -> tuple[str, str]:
     """Refuse parameters of the notebook that it would stumble over; the names of its data and weights, for its stamp.
 
-    Of an archive, the last patient is read.
+    Of an archive, the last patient is read, and the headers of all others that test or, if it trains, are trained on.
 
     Raises:
         ValueError: One is wrong, or does not go with the others.
@@ -314,7 +314,8 @@ def checked(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # told where all patients are read
             pair = datasets.ct_pairs(data_root, patients[-1], label=label)
-        data.grid_of(pair)
+        for grid in datasets.ct_grids(data_root, patients[-datasets.TEST_PATIENTS :], label=label):
+            data.square_grid(*grid)
         count, shape, name = len(patients), pair.low.shape, Path(data_root).resolve().name
     elif prefix:
         raise error("prefix", "none, for simulated patients", repr(prefix), "Set data_root too.")

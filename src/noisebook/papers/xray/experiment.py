@@ -282,7 +282,8 @@ def checked(
     check_one_of("by", by, ("folder", "patient"))
     name = f"{simulated.named_xray(recipe).id} (simulated)"
     if data_root:
-        parts = datasets.xray_split(datasets.xray_files(data_root), by)
+        datasets.check_xray(files := datasets.xray_files(data_root))
+        parts = datasets.xray_split(files, by)
         if empty := [part for part, files in parts.items() if not files]:
             raise error(f"{data_root}, by={by}", "images in every part", f"none in {', '.join(empty)}")
         name = Path(data_root).resolve().name
