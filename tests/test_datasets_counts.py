@@ -85,10 +85,32 @@ def test_pages_appended_one_by_one_are_a_stack(tmp_path: Path) -> None:
     for name, kind in (("shaped.tif", {}), ("plain.tif", {"metadata": None})):
         for page in COUNTS:
             tifffile.imwrite(tmp_path / name, page, append=True, **kind)
+            tifffile.imwrite(tmp_path / f"one {name}", page[None], append=True, **kind)
+    with tifffile.TiffWriter(tmp_path / "one in one.tif") as writer:
+        for page in COUNTS:
+            writer.write(page[None], contiguous=True)
     first, *others = (Image.fromarray(page) for page in COUNTS)
     first.save(tmp_path / "pillow.tif", save_all=True, append_images=others)
-    for name in ("shaped.tif", "plain.tif", "pillow.tif"):
+    for name in ("shaped.tif", "plain.tif", "one shaped.tif", "one plain.tif", "one in one.tif", "pillow.tif"):
         np.testing.assert_array_equal(read_counts(tmp_path / name), COUNTS)
+
+
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_pages_that_a_description_leaves_out_are_never_left_out_unsaid(contiguous: bool, tmp_path: Path) -> None:
+    """ImageJ's and OME's descriptions of fewer images than there are pages are refused in one line, or read whole."""
+    stacks = {f"{n}": f"ImageJ=1.53t\nimages={n}\nslices={n}\n" for n in (2, 4)}
+    ome = OME.format(me="me").partition("<TiffData")[0] + "<TiffData/></Pixels></Image></OME>"
+    wrong = stacks | {"channels": "ImageJ=1.53t\nimages=2\nchannels=2\n", "ome": ome}
+    whole = {"one": "ImageJ=1.53t\nimages=1\n", "none": "ImageJ=1.53t\n", "five": stacks["4"].replace("4", "5")}
+    for name, text in (wrong | whole).items():
+        with tifffile.TiffWriter(path := tmp_path / f"{name}.tif") as writer:
+            for k, page in enumerate(COUNTS):
+                writer.write(page, description=None if k else text, metadata=None, contiguous=contiguous)
+        if name in whole:
+            np.testing.assert_array_equal(read_counts(path), COUNTS)
+            continue
+        with pytest.raises(ValueError, match=r"expected a description that declares every page, got 5 pages[^\n]+$"):
+            read_counts(path)
 
 
 def test_a_set_of_ome_files_is_read_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from noisebook._checks import error
 
 _STACKED = "ZQI"
 """Axes that make a stack without a question: depth, and pages of which the file does not say what they are."""
+_MOST = 8
+"""Series that are listed."""
 _GIVE = "Give a name (counts_name in the chapter gap): "
 
 
@@ -44,7 +46,9 @@ def read_tiff(path: Path, part: str) -> np.ndarray:
     propagate, log.propagate = log.propagate, False
     try:
         with tifffile.TiffFile(path) as file:
-            found = [(one.kind, one.axes, one.asarray()) for one in file.series]
+            pages = [page.size for page in file.pages]
+            declared = sum(level.size for one in file.series for level in one.levels)
+            found = [(one.kind, *_without_single(one.axes, one.asarray())) for one in file.series]
     except Exception as damage:  # whatever a damaged file makes the parser raise
         codec = "imagecodecs" in str(damage)
         remedy = "Run: pip install imagecodecs. Or save it uncompressed." if codec else "Fetch or save it again."
@@ -52,6 +56,9 @@ def read_tiff(path: Path, part: str) -> np.ndarray:
     finally:
         log.removeHandler(complaints)
         log.propagate = propagate
+    if declared < sum(pages):
+        got = f"{len(pages)} pages, where it declares fewer"
+        raise error(str(path), "a description that declares every page", got, "Save it again as a stack.")
     if complaints.found or not found:
         got = complaints.found[0] if complaints.found else "no image"
         raise error(str(path), "a whole .tif file", got, "Put missing files beside it, or fetch or save it again.")
@@ -66,14 +73,21 @@ def read_tiff(path: Path, part: str) -> np.ndarray:
     return np.moveaxis(array, [axes.index("Y"), axes.index("X")], [-2, -1])
 
 
+def _without_single(axes: str, array: np.ndarray) -> tuple[str, np.ndarray]:
+    """Axes and values without the axes of `_STACKED` that are of length 1, as writers put in front."""
+    single = [k for k, axis in enumerate(axes) if axis in _STACKED and array.ndim == len(axes) and array.shape[k] == 1]
+    return "".join(axis for k, axis in enumerate(axes) if k not in single), array.squeeze(tuple(single))
+
+
 def _series(path: Path, found: list[tuple[str, str, np.ndarray]], choice: str) -> tuple[str, np.ndarray]:
-    """The axes and values of the series that is meant; pages of one kind, appended one by one, are one stack."""
+    """The axes and values of the series that is meant; images of one kind, appended one by one, are one stack."""
     kinds = {(kind, axes, array.shape, array.dtype) for kind, axes, array in found}
     if len(found) > 1 and len(kinds) == 1 and found[0][:2] == ("shaped", "YX") and not choice:
         return "IYX", np.stack([array for _, _, array in found])
     choice = choice or ("0" if len(found) == 1 else "")
     if not (choice.isdecimal() and int(choice) < len(found)):
-        listed = ", ".join(f"series={k} is {_told(axes, array)}" for k, (_, axes, array) in enumerate(found))
+        several = [f"series={k} is {_described(axes, array)}" for k, (_, axes, array) in enumerate(found)]
+        listed = ", ".join(several[:_MOST]) + (f", and {len(found) - _MOST} more" if len(found) > _MOST else "")
         raise error(str(path), "one of its series", repr(choice), f"{_GIVE}{listed}.")
     return found[int(choice)][1:]
 
@@ -91,8 +105,8 @@ def _taken(path: Path, array: np.ndarray, axes: str, axis: str, choice: str) -> 
         return array.take(int(choice), place), rest
     index = f"{axis}=0 to {axis}={array.shape[place] - 1} for one"
     remedy = f"{_GIVE}{index}, {axis}=sum for their sum, {axis}=Z if it is depth."
-    raise error(str(path), "an image or a stack in depth", _told(axes, array), remedy)
+    raise error(str(path), "an image or a stack in depth", _described(axes, array), remedy)
 
 
-def _told(axes: str, array: np.ndarray) -> str:
+def _described(axes: str, array: np.ndarray) -> str:
     return f"{' x '.join(f'{axis} {length}' for axis, length in zip(axes, array.shape, strict=True))} of {array.dtype}"
