@@ -133,6 +133,45 @@ def test_scaled_grey_values_are_no_attenuation(window_hu: tuple[float, float], u
         cyclegan.data.from_mu(grey, unit)
 
 
+SCALED = {
+    "by the largest": lambda mu: mu / mu.max(),
+    "to 0…0.999": lambda mu: 0.999 * mu / mu.max(),
+    "to 0.05…0.9": lambda mu: 0.05 + 0.85 * mu / mu.max(),
+    "by a window": lambda mu: ((mu / 0.0192 - 1) * 1000 + 1024) / 4096,
+    "1/mm": lambda mu: mu,
+    "per inch": lambda mu: mu * 25.4,
+}
+
+
+@pytest.mark.parametrize("kind", SCALED)
+def test_scaled_attenuation_is_refused_as_1_per_cm(kind: str, tmp_path: Path) -> None:
+    """A body with bone in air, scaled in any way, is not read as 1/cm, from an array or from files; in 1/cm it is."""
+    hu = slices(3)
+    hu[:, 60:70, 60:70] = 1200
+    mu = to_mu(hu).clip(0)
+    scaled = SCALED[kind](mu).astype(np.float32)
+    files = {str(k): one for k, one in enumerate(scaled)}
+    right = {str(k): 10 * one for k, one in enumerate(mu)}
+    for read in (
+        lambda: cyclegan.data.from_mu(scaled, "1/cm"),
+        lambda: cyclegan.data.read_mu(written(tmp_path / "a", files, files), "train", unit="1/cm"),
+        lambda: cyclegan.data.read_mu(written(tmp_path / "b", right, files), "train", unit="1/cm"),
+    ):
+        with pytest.raises(ValueError, match=r"mu: expected linear attenuation in 1/cm, got .* in dense pixels"):
+            read()
+    found = cyclegan.data.read_mu(written(tmp_path / "c", right, right), "train", unit="1/cm")
+    np.testing.assert_allclose(found.full, hu.clip(-1000), atol=1e-3)
+
+
+def test_a_slice_of_bone_among_others_is_no_mistaken_unit(tmp_path: Path) -> None:
+    """The top of a skull, nearly all of it bone, is read among slices of soft tissue."""
+    hu = slices(5)
+    hu[4, :, 20:] = 900
+    files = {str(k): one for k, one in enumerate(to_mu(hu))}
+    found = cyclegan.data.read_mu(written(tmp_path, files, files), "train")
+    np.testing.assert_allclose(found.full, hu, atol=1e-3)
+
+
 def test_training_and_test_are_kept_apart() -> None:
     """A shared patient, and a shared slice of patients unknown, are found; patients are not named."""
     data = scans(("secret", "b"))

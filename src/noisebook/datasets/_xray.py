@@ -50,7 +50,9 @@ def xray_files(root: str | Path) -> list[XrayFile]:
     """The radiographs of an archive, each once, sorted by part, class and name.
 
     The archive's own copy of itself (``chest_xray/chest_xray``), ``__MACOSX``, hidden files and what is no picture
-    (``Thumbs.db``) are left out; of files with the same pixels, whatever their names, the first one is taken.
+    (``Thumbs.db``) are left out; of files with the same pixels, whatever their names, the first one is taken. Only
+    identical pixels are found: a picture that was saved again with loss, such as a JPEG of another quality, resized or
+    cropped, counts as another picture, and its patient as another where the name says so.
 
     Args:
         root: The folder of the archive, or one above it.

@@ -34,6 +34,10 @@ PER_MM = {"1/mm": 1.0, "1/cm": 0.1}
 """What a unit of mu is in 1/mm."""
 DENSE_PER_MM = 0.15
 """Above bone and below soft tissue in 1/cm: tells the two units of mu apart."""
+SOFT = 0.25
+"""How far from water the median of a body may lie, of water's mu."""
+SAMPLED = 16
+"""Slices of a dose whose unit is checked."""
 HU_FROM = 5.0
 """No mu is as large, in any unit; no CT slice is as flat in HU."""
 BODY_HU = -500.0
@@ -124,21 +128,47 @@ def from_mu(mu: np.ndarray, unit: str = "1/mm") -> np.ndarray:
     Raises:
         ValueError: Unknown unit; values that are not finite, or are HU, or are mu in the other unit.
     """
+    hu = _converted(mu, unit)
+    check_unit(mu, unit)
+    return hu
+
+
+def _converted(mu: np.ndarray, unit: str) -> np.ndarray:
+    """As `from_mu`, of one slice, which may hold no soft tissue."""
     check_one_of("unit", unit, PER_MM)
     check_finite("mu", mu)
     if not mu.size or np.abs(mu).max() >= HU_FROM:
         got = f"{mu.min():.3g} to {mu.max():.3g}" if mu.size else "nothing"
         raise error("mu", f"linear attenuation in {unit}", got, "This looks like HU already.")
-    dense, scaled = float(np.quantile(mu, 0.999)), mu.min() == 0 and mu.max() == 1
-    if scaled or ((dense > DENSE_PER_MM) != (unit == "1/cm") and dense > 0.01):
-        body = float(np.median(mu[mu >= np.quantile(mu, 0.9) / 2])) / ct.MU_WATER_PER_MM
-        other = next(name for name in PER_MM if name != unit)
-        remedy = f"Was it scaled, to 0…1 for instance? Water has {ct.MU_WATER_PER_MM:.3g}/mm."
-        if not scaled and 0.75 < body * PER_MM[other] < 1.25:
-            remedy = f"This looks like {other}."
-        raise error("mu", f"linear attenuation in {unit}", f"{dense:.3g} in dense pixels", remedy)
+    dense = float(np.quantile(mu, 0.999))
+    if mu.max() == 1 or ((dense > DENSE_PER_MM) != (unit == "1/cm") and dense > 0.01):
+        raise _mistaken(mu, unit)
     values = torch.from_numpy(np.asarray(mu, np.float64)) * PER_MM[unit]
     return np.asarray(ct.mu_to_hu(values).numpy(), np.float32)
+
+
+def check_unit(mu: np.ndarray, unit: str) -> None:
+    """Raise if what is denser than lung is not soft tissue by its median: mu in another unit, or scaled.
+
+    Args:
+        mu: One slice or more; one through little but bone would be refused by itself, below 100 pixels nothing is.
+        unit: As for `from_mu`.
+    """
+    relative = mu * (PER_MM[unit] / ct.MU_WATER_PER_MM)
+    body = relative[relative > 0.5]
+    if body.size >= 100 and not 1 - SOFT < float(np.median(body)) < 1 + SOFT:
+        raise _mistaken(mu, unit)
+
+
+def _mistaken(mu: np.ndarray, unit: str) -> ValueError:
+    """The error that names the other unit where the body would be soft tissue in it."""
+    body = float(np.median(mu[mu >= np.quantile(mu, 0.9) / 2])) / ct.MU_WATER_PER_MM
+    other = next(name for name in PER_MM if name != unit)
+    remedy = f"Was it scaled, to 0…1 for instance? Water has {ct.MU_WATER_PER_MM:.3g}/mm."
+    if mu.max() != 1 and abs(body * PER_MM[other] - 1) < SOFT:
+        remedy = f"This looks like {other}."
+    dense = float(np.quantile(mu, 0.999))
+    return error("mu", f"linear attenuation in {unit}", f"{dense:.3g} in dense pixels", remedy)
 
 
 def read_archive(root: str | Path, patients: Iterable[str], *, label: str = "full") -> Scans:
@@ -197,16 +227,21 @@ def read_mu(root: str | Path, part: str, *, unit: str = "1/mm") -> Scans:
     """
     arrays = [[_array(some[k]) for k in sorted(some)] for some in _mu_files(root, part)]
     check_one_size(str(Path(root) / part), (array.shape for some in arrays for array in some))
-    quarter, full = (np.stack([from_mu(array, unit) for array in some]) for some in arrays)
+    for some in arrays:
+        check_unit(np.stack(some[:: 1 + len(some) // SAMPLED]), unit)
+    quarter, full = (np.stack([_converted(array, unit) for array in some]) for some in arrays)
     return Scans(_above_air(quarter), _above_air(full))
 
 
 def check_mu(root: str | Path, part: str) -> None:
-    """Raise where `read_mu` would, from the names and headers of all files and the content of the first pair."""
+    """Raise where `read_mu` would, from the names and headers of all files and the content of some."""
     files = _mu_files(root, part)
     check_one_size(str(Path(root) / part), [_array(file, "r").shape for some in files for file in some.values()])
-    quarter, full = (from_mu(_array(some[min(some)]))[None] for some in files)
+    sampled = [[_array(some[k]) for k in sorted(some)[:: 1 + len(some) // SAMPLED]] for some in files]
+    quarter, full = (np.stack([_converted(array, "1/mm") for array in some]) for some in sampled)
     Scans(_above_air(quarter), _above_air(full))
+    for some in sampled:
+        check_unit(np.stack(some), "1/mm")
 
 
 def _mu_files(root: str | Path, part: str) -> list[dict[int, Path]]:
