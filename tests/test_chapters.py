@@ -216,7 +216,7 @@ def test_earlier_results_survive_what_the_first_cell_refuses(book, kind):
         left = {path: path.read_bytes() for path in (book / "out").rglob("*") if path.is_file()}
         assert left.pop(book / "out" / "tiny.failed.ipynb")
         assert left == before
-    chapters.set_aside("tiny", book / "out")  # and the process is killed
+    chapters.move_earlier("tiny", book / "out")  # and the process is killed
     (book / "out" / "tiny").mkdir()
     (book / "out" / "tiny" / "run.log").write_text("running\n")
     with pytest.raises(chapters.RunError, match=message):
@@ -304,8 +304,8 @@ def test_a_folder_that_no_run_made_is_left_alone(book):
     """A run never removes files of a folder that happens to have the chapter's name."""
     (book / "out" / "tiny").mkdir(parents=True)
     (book / "out" / "tiny" / "mine.txt").write_text("keep")
-    chapters.set_aside("tiny", book / "out")
-    chapters.discard("tiny", book / "out")
+    chapters.move_earlier("tiny", book / "out")
+    chapters.discard_earlier("tiny", book / "out")
     assert (book / "out" / "tiny" / "mine.txt").exists()
 
 

@@ -10,7 +10,7 @@ import pytest
 import test_dicom_outside as outside
 import torch
 
-from noisebook import datasets, dicom, survey
+from noisebook import _findings, datasets, dicom, validation
 from noisebook.papers import cyclegan
 
 SIDE = 128
@@ -286,12 +286,10 @@ def test_mixed_image_sizes_are_refused_before_anything_is_trained(tmp_path: Path
         cyclegan.data.check_trainable("train", str(tmp_path))
     with pytest.raises(ValueError, match="nets=train: expected at least 11 patients"):
         cyclegan.data.check_trainable("train", str(tmp_path), "L00")
-    lines: list[str] = []
-    survey.survey(tmp_path, lines.append)
+    lines = list(_findings.lines(validation.validate(tmp_path)))
     assert any("The chapter cyclegan cannot use it: " in line and "160 x 160, 192 x 192" in line for line in lines)
     shutil.rmtree(tmp_path / datasets.ARCHIVE / "L011")  # which leaves one size to measure, two to train on
-    lines.clear()
-    survey.survey(tmp_path, lines.append)
+    lines = list(_findings.lines(validation.validate(tmp_path)))
     assert any("noisebook run cyclegan" in line for line in lines)
     refused = [line.partition("cannot be trained on it: ")[2] for line in lines if "cannot be trained" in line]
     assert refused[0].startswith("net=train: expected slices from 256 x 256 pixels on, the largest patch, got 160")

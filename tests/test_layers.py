@@ -10,16 +10,17 @@ PACKAGE = Path(__file__).parents[1] / "src" / "noisebook"
 LEVELS = {
     0: "_checks _paths _numbers _parameters _notebook _registry _kernel provenance claims",
     1: "photons phantoms dicom ct jacobian inference metrics archives _console",
-    2: "datasets embedded weights figures training studies",
+    2: "datasets simulated weights figures training studies",
     3: "networks",
     4: "papers",
-    5: "chapters survey cli _weights_command",
+    5: "chapters validation cli _findings _weights_command",
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names.split()}
 BASE = ("_checks", "_paths", "_numbers")  # everything may import these, they import nothing of ours
-SIDEWAYS = {
-    ("cli", part) for part in ("chapters", "survey", "_weights_command")
-}  # the command is the door to its parts
+SIDEWAYS = {  # the command is the door to its parts
+    *(("cli", part) for part in ("chapters", "validation", "_findings", "_weights_command")),
+    ("_findings", "validation"),
+}
 DOORS = {"pydicom": "dicom", "gdcm": "dicom", "matplotlib": "figures"}
 DOORS["lightning_fabric"] = "training"
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from test_dicom import edited
-from test_survey import archive, radiographs
+from test_validation import archive, radiographs
 
 from noisebook import _notebook, _parameters, _paths, chapters, datasets
 

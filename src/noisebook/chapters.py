@@ -226,19 +226,19 @@ def run(
         progress: show a progress bar of the cells.
 
     Raises:
-        ValueError: see ``values``, ``_kernel.check`` and ``set_aside``.
+        ValueError: see ``values``, ``_kernel.check`` and ``move_earlier``.
         RunError: a cell failed, timed out, did not run, or the kernel died.
     """
     source, chosen, out = path(chapter), values(chapter, preset, overrides), _paths.absolute("--out", out)
     _kernel.check()
     results = out / chapter
-    set_aside(chapter, out)
+    move_earlier(chapter, out)
     results.mkdir(parents=True, exist_ok=True)
     log = results / LOG
     log.write_text("running\n", encoding="utf-8")
     partial, start = out / f"{chapter}.partial.ipynb", time.perf_counter()
     try:
-        _kernel.execute(source, partial, chosen, out, cell_timeout, progress, lambda: discard(chapter, out))
+        _kernel.execute(source, partial, chosen, out, cell_timeout, progress, lambda: discard_earlier(chapter, out))
         done = tidy(read(partial), chosen)
         if wrong := problems(done):
             raise RunError(wrong[0])
@@ -246,7 +246,7 @@ def run(
         log.write_text("failed\n", encoding="utf-8")
         if partial.is_file():
             partial.replace(out / f"{chapter}.failed.ipynb")
-        restore(chapter, out)
+        restore_earlier(chapter, out)
         if not isinstance(failure, Exception):  # Ctrl-C stays one
             raise
         raise RunError(_explain(chapter, failure, out)) from failure
@@ -259,27 +259,27 @@ def interrupted(results: Path) -> bool:
     return (results / LOG).is_file() and not (results / MANIFEST).is_file()
 
 
-def set_aside(chapter: str, out: Path) -> None:
+def move_earlier(chapter: str, out: Path) -> None:
     """Move what an earlier run of a chapter left in ``out`` into a hidden folder; a folder that no run made stays.
 
     Raises:
         ValueError: a notebook of the chapter's name lies there, the chapter's own one for instance, that no run made.
     """
-    restore(chapter, out)  # of a run that was killed before its first cell ended
+    restore_earlier(chapter, out)  # of a run that was killed before its first cell ended
     if (mine := out / f"{chapter}.ipynb").is_file() and not (out / chapter / LOG).is_file():
         raise error(str(mine), "no notebook, or an earlier run's", "one that no run made", "Choose another --out.")
     for name in (f"{chapter}.failed.ipynb", f"{chapter}.partial.ipynb"):
         (out / name).unlink(missing_ok=True)
     if (out / chapter / LOG).is_file():
-        (old := _aside(chapter, out)).mkdir()
+        (old := _earlier(chapter, out)).mkdir()
         for place in (mine, out / chapter):
             if place.exists():
                 place.rename(old / place.name)
 
 
-def restore(chapter: str, out: Path) -> None:
-    """Put back what ``set_aside`` moved, in place of what lies there now."""
-    old = _aside(chapter, out)
+def restore_earlier(chapter: str, out: Path) -> None:
+    """Put back what ``move_earlier`` moved, in place of what lies there now."""
+    old = _earlier(chapter, out)
     for place in sorted(old.glob("*")):
         if place.is_dir():
             shutil.rmtree(out / place.name, ignore_errors=True)
@@ -288,16 +288,16 @@ def restore(chapter: str, out: Path) -> None:
         old.rmdir()
 
 
-def discard(chapter: str, out: Path) -> None:
-    """Remove what ``set_aside`` moved, under another name first: half a folder must not be put back."""
+def discard_earlier(chapter: str, out: Path) -> None:
+    """Remove what ``move_earlier`` moved, under another name first: half a folder must not be put back."""
     import tempfile
 
-    if (old := _aside(chapter, out)).is_dir():
+    if (old := _earlier(chapter, out)).is_dir():
         with tempfile.TemporaryDirectory(dir=out, prefix=f"{old.name}-") as gone:
             old.replace(Path(gone) / "old")
 
 
-def _aside(chapter: str, out: Path) -> Path:
+def _earlier(chapter: str, out: Path) -> Path:
     return out / f".{chapter}.old"
 
 

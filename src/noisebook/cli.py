@@ -243,17 +243,19 @@ def data_check(
     noisebook data check counts.tif
     noisebook data check chest_xray
     """
-    from noisebook import survey
+    from noisebook import _findings, validation
 
     with refusals():
         if not path.exists():
             raise error(str(path), "a file or folder", "nothing there", "Check the path.")
         try:
-            usable = survey.survey(path, typer.echo)
+            found = validation.validate(path, progress=sys.stderr.isatty())
         except ValueError as refused:
             typer.echo(f"noisebook: {refused}", err=True)
-            usable = False
-    if not usable:
+            raise SystemExit(1) from None
+    for line in _findings.lines(found):
+        typer.echo(line)
+    if not found.usable:
         raise SystemExit(1)
 
 

@@ -129,7 +129,7 @@ def _sides(path: Path) -> tuple[int, ...]:
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
             return tuple(sorted(image.size))
-    except Exception:  # told when it is read
+    except Exception:  # refused when it is read
         return ()
 
 
@@ -138,7 +138,7 @@ def _digest(path: Path, _changed: int) -> bytes:
     """Of the pixels as they are read; of the file itself if it cannot be."""
     try:
         image = _grey(path)
-    except ValueError:  # told when it is read
+    except ValueError:  # refused when it is read
         return hashlib.sha256(path.read_bytes()).digest()
     return hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()
 

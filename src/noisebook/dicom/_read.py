@@ -273,7 +273,7 @@ def _choose(path: Place, series: int | None) -> tuple[list[Header], dict[str, in
     if series is None and len(groups) == 1:
         return groups[0], skipped
     if series is None or not 1 <= series <= len(groups):
-        listed = "; ".join(f"{k}: {_told(group)}" for k, group in enumerate(groups, 1))
+        listed = "; ".join(f"{k}: {_described(group)}" for k, group in enumerate(groups, 1))
         got = f"{len(groups)} series" if series is None else f"series={series}"
         remedy = f"Choose one by its number, such as series=1, or pass its files. They are {listed}."
         raise error(_name(path), "the files of one series", got, remedy)
@@ -288,7 +288,7 @@ def _by_series(headers: list[Header]) -> list[list[Header]]:
     return list(groups.values())
 
 
-def _told(group: list[Header]) -> str:
+def _described(group: list[Header]) -> str:
     """A series in words, for a list to choose from."""
     first = group[0]
     size = " x ".join(map(str, first.size))
@@ -296,7 +296,7 @@ def _told(group: list[Header]) -> str:
 
 
 def _stack(path: Place, series: int | None) -> Series:
-    """The series that is meant; its faults are kept, not told."""
+    """The series that is meant; its faults are kept, not warned of."""
     chosen, skipped = _choose(path, series)
     headers = _ordered(chosen)
     first = headers[0]

@@ -1,4 +1,4 @@
-"""The survey of a file or folder: what it holds, what is left out, and a chapter only where its own loader succeeds."""
+"""What a file or folder holds, what is left out, and which chapter can use it: only where its own loader succeeds."""
 
 import re
 import shlex
@@ -12,14 +12,14 @@ from PIL import Image
 from test_datasets import challenge
 from test_dicom import edited, write
 
-from noisebook import chapters, datasets, dicom, survey
+from noisebook import _findings, chapters, datasets, dicom, validation
 
 
-def told(path: Path, usable: bool = True) -> str:
-    """What the survey tells of a path that is usable, or not."""
-    lines: list[str] = []
-    assert survey.survey(path, lines.append) is usable
-    return "\n".join(lines)
+def described(path: Path, usable: bool = True) -> str:
+    """What the command says of a path that is usable, or not."""
+    found = validation.validate(path)
+    assert found.usable is usable
+    return "\n".join(_findings.lines(found))
 
 
 def archive(root: Path, patients: tuple[str, ...] = ("L001", "L002"), side: int = 70) -> Path:
@@ -33,7 +33,7 @@ def archive(root: Path, patients: tuple[str, ...] = ("L001", "L002"), side: int 
 
 
 def command(text: str) -> dict[str, object]:
-    """The parameters of the command that the survey recommends, as the runner takes them."""
+    """The parameters of the command that is recommended, as the runner takes them."""
     line = next(line for line in text.splitlines() if "noisebook run " in line)
     words = shlex.split(line)
     assert words[:3] == ["noisebook", "run", "linearized"]
@@ -41,7 +41,7 @@ def command(text: str) -> dict[str, object]:
 
 
 def in_python(text: str) -> dicom.Series:
-    """What the line of Python that the survey gives reads."""
+    """What the line of Python that is given reads."""
     line = next(line for line in text.splitlines() if line.startswith("In Python: "))
     assert line.startswith("In Python: from noisebook.dicom import read_series, scan; series = ")
     return eval(line.partition("series = ")[2], {"read_series": dicom.read_series, "scan": dicom.scan})
@@ -49,10 +49,30 @@ def in_python(text: str) -> dicom.Series:
 
 def test_an_archive_gets_a_command_that_the_chapter_takes(tmp_path: Path) -> None:
     """Series, sizes and values are listed, and the command names the folder, the label and a probe inside."""
-    text = told(archive(tmp_path))
+    text = described(archive(tmp_path))
     assert "Full Dose Images, 2 files in " in text
     assert "CT: 2 x 70 x 70 pixels (z, y, x) of 3 x 0.7 x 0.7 mm" in text
     assert command(text) == {"data_root": str(tmp_path), "label": "full", "probe": [1, 35, 35]}
+
+
+def test_what_is_found_is_an_object(tmp_path: Path) -> None:
+    """Its kind, whether it is usable, counts, and chapters with their parameters are values, not words."""
+    found = validation.validate(archive(tmp_path / "ct"))
+    assert (found.kind, found.usable, len(found.series)) == (validation.Kind.CT, True, 4)
+    assert {series.shape for series in found.series} == {(2, 70, 70)}
+    first, second = found.uses
+    chosen = {"data_root": tmp_path / "ct", "label": "full", "prefix": "", "probe": [1, 35, 35]}
+    assert (first.chapter, first.parameters, first.refused) == ("linearized", chosen, "")
+    assert (second.chapter, second.parameters, bool(second.refused)) == ("cyclegan", {}, True)
+    np.save(tmp_path / "a.npy", COUNTS)
+    found = validation.validate(tmp_path / "a.npy")
+    assert (found.kind, found.usable) == (validation.Kind.COUNTS, True)
+    assert found.uses == (validation.Use("gap", {"counts_path": tmp_path / "a.npy"}),)
+    found = validation.validate(radiographs(tmp_path / "x", {"train": 3, "val": 1, "test": 2}))
+    assert (found.kind, found.usable) == (validation.Kind.RADIOGRAPHS, True)
+    assert found.radiographs
+    assert found.radiographs.images["train", "NORMAL"] == 3
+    assert found.uses == (validation.Use("xray", {"data_root": tmp_path / "x", "by": "folder"}),)
 
 
 def commands(text: str, chapter: str) -> list[dict[str, object]]:
@@ -69,10 +89,10 @@ def commands(text: str, chapter: str) -> list[dict[str, object]]:
 
 def test_an_archive_is_offered_to_the_chapter_without_pairs(tmp_path: Path) -> None:
     """After linearized, with the slices that it would measure; where they are too small, it says so."""
-    text = told(archive(tmp_path / "large", side=130))
+    text = described(archive(tmp_path / "large", side=130))
     assert "The chapter cyclegan can use it, 4 slices to measure:" in text
     assert commands(text, "cyclegan") == [{"data_root": str(tmp_path / "large")}]
-    text = told(archive(tmp_path / "small"))
+    text = described(archive(tmp_path / "small"))
     assert "The chapter cyclegan cannot use it: quarter: expected square slices from 128 x 128 pixels on" in text
     assert commands(text, "cyclegan") == []
 
@@ -84,25 +104,25 @@ def test_files_of_attenuation_get_a_command(tmp_path: Path) -> None:
         for dose in ("full_dose", "quarter_dose"):
             (tmp_path / part / dose).mkdir(parents=True)
             np.save(tmp_path / part / dose / "1.npy", random.normal(0.02, 0.001, (128, 128)))
-    text = told(tmp_path)
+    text = described(tmp_path)
     assert "train: 1 slices of mu at quarter dose, 1 at full dose" in text
     assert commands(text, "cyclegan") == [{"data_root": str(tmp_path)}]
     np.save(tmp_path / "test" / "full_dose" / "1.npy", random.normal(40, 20, (128, 128)))
-    assert "cannot use it: mu: expected linear attenuation in 1/mm" in told(tmp_path, usable=False)
+    assert "cannot use it: mu: expected linear attenuation in 1/mm" in described(tmp_path, usable=False)
     (tmp_path / "test" / "full_dose" / "1.npy").unlink()
-    assert "N.npy files, got none" in told(tmp_path, usable=False)
+    assert "N.npy files, got none" in described(tmp_path, usable=False)
 
 
 def test_the_folder_of_one_patient_gets_a_command_for_this_patient(tmp_path: Path) -> None:
     """In the TCIA layout the patient's own folder is the root; where doses lie in it, the one above, with a prefix."""
     archive(tmp_path)
     place = tmp_path / datasets.ARCHIVE / "L002"
-    assert command(told(place)) == {"data_root": str(place), "label": "full", "probe": [1, 35, 35]}
+    assert command(described(place)) == {"data_root": str(place), "label": "full", "probe": [1, 35, 35]}
     assert len(datasets.ct_pairs(place, "study").low) == 2
     for dose in ("Full", "Low"):
         next(place.glob(f"study/*{dose}*")).rename(place / f"{dose} Dose Images")
     (place / "study").rmdir()
-    chosen = command(told(place))
+    chosen = command(described(place))
     assert (chosen["data_root"], chosen["prefix"]) == (str(tmp_path / datasets.ARCHIVE), "L002")
 
 
@@ -112,28 +132,28 @@ def test_no_chapter_without_pairs(tmp_path: Path) -> None:
     low = next(root.rglob("*Low Dose*"))
     for z, path in enumerate(sorted(low.iterdir())):
         edited(path, ImagePositionPatient=[0, 0, 500 + 3 * z])
-    text = told(root)
+    text = described(root)
     assert "No chapter can use it. linearized needs low and full dose of the same slices" in text
     assert "expected doses with slices within 0.1 mm of each other" in text
     shutil.rmtree(low)
-    text = told(root)
+    text = described(root)
     assert "noisebook run" not in text
     assert "expected one series of low images, got 0 among: Full Dose Images" in text
 
 
-def test_slices_without_a_partner_are_told(tmp_path: Path) -> None:
+def test_slices_without_a_partner_are_words(tmp_path: Path) -> None:
     """Where only some slices pair, the chapter is recommended, with the warning that it will give."""
     root = archive(tmp_path)
     last = sorted(root.rglob("L001/*/*Low Dose*/*.dcm"))[-1]
     edited(last, ImagePositionPatient=[0, 0, 50])
-    text = told(root)
+    text = described(root)
     assert command(text)["label"] == "full"
     assert "it will warn: 1 of 2 low-dose and 1 of 2 full slices have no partner" in text
 
 
 def test_images_too_small_for_the_probe_get_no_command(tmp_path: Path) -> None:
-    """Pairs of 60 x 60 pixels, in which nothing can be probed, are no use to the chapter, and the survey says why."""
-    text = told(archive(tmp_path, side=60))
+    """Pairs of 60 x 60 pixels, in which nothing can be probed, are no use to the chapter, and it is said why."""
+    text = described(archive(tmp_path, side=60))
     assert "noisebook run" not in text
     assert "probe: expected a pixel 32 pixels inside (60, 60)" in text
 
@@ -141,7 +161,7 @@ def test_images_too_small_for_the_probe_get_no_command(tmp_path: Path) -> None:
 def test_a_single_image_gets_no_chapter_but_a_line_of_python() -> None:
     """A single slice is described, not recommended to a chapter that needs pairs; the line in Python reads it."""
     path = dicom.shipped_example()
-    text = told(path)
+    text = described(path)
     assert "CT: 1 x 512 x 512 pixels" in text
     assert "noisebook run" not in text
     padded = (dicom.read_slice(path).hu == dicom.PADDING_HU).mean()
@@ -158,7 +178,7 @@ def test_what_is_left_out_is_counted_with_its_reason(tmp_path: Path) -> None:
         edited(path, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     (tmp_path / "README").write_text("text")
     (tmp_path / "cut.dcm").write_bytes(paths[0].read_bytes()[:200])
-    text = told(tmp_path)
+    text = described(tmp_path)
     assert "skipped: 2 localizer, 1 modality MR, 1 not DICOM" in text
     assert f"damaged: {tmp_path / 'cut.dcm'}: expected" in text
     assert "no volume: slices are unevenly spaced: 2.50 to 9.50 mm" in text
@@ -170,15 +190,15 @@ def test_series_that_cannot_be_used_say_why(tmp_path: Path) -> None:
     """A series without slopes is no use: the error is told, and nothing is recommended."""
     for path in write(tmp_path):
         edited(path, RescaleSlope=0)
-    text = told(tmp_path, usable=False)
+    text = described(tmp_path, usable=False)
     assert "cannot be used: " in text
     assert "expected RescaleSlope other than zero" in text
     assert "No CT series here can be used." in text
 
 
-def test_the_grand_challenge_is_surveyed(tmp_path: Path) -> None:
+def test_the_grand_challenge_is_described(tmp_path: Path) -> None:
     """Folders of .IMA files are told by dose; their images are not square here, which the chapter needs."""
-    text = told(challenge(tmp_path, "{dose}_1mm/{patient}"))
+    text = described(challenge(tmp_path, "{dose}_1mm/{patient}"))
     assert text.count("CT: 3 x 4 x 5 pixels") == 4
     assert "expected square, of square pixels" in text
 
@@ -186,9 +206,9 @@ def test_the_grand_challenge_is_surveyed(tmp_path: Path) -> None:
 def test_nothing_there_is_an_error(tmp_path: Path) -> None:
     """A missing path and a folder without DICOM are errors of ours."""
     with pytest.raises(ValueError, match="expected a folder, got nothing there"):
-        told(tmp_path / "gone")
+        described(tmp_path / "gone")
     with pytest.raises(ValueError, match="expected DICOM files, got a folder without any"):
-        told(tmp_path)
+        described(tmp_path)
 
 
 COUNTS = np.random.default_rng(0).poisson(3.0, (4, 20, 30)).astype(np.uint16)
@@ -204,7 +224,7 @@ def test_photon_counts_get_a_command_that_the_chapter_takes(suffix: str, tmp_pat
         np.savez(path, COUNTS)
     else:
         tifffile.imwrite(path, COUNTS, photometric="minisblack")
-    text = told(path)
+    text = described(path)
     assert "4 x 20 x 30 values of uint16, mean 3" in text
     assert "looks like photon counts: whole numbers, variance to mean" in text
     words = shlex.split(next(line for line in text.splitlines() if "noisebook run " in line))
@@ -224,7 +244,7 @@ def test_photon_counts_get_a_command_that_the_chapter_takes(suffix: str, tmp_pat
 def test_what_is_no_counts_gets_no_command(array: np.ndarray, reason: str, tmp_path: Path) -> None:
     """Scaled, offset and smooth images, and arrays of four axes, are told apart, and no chapter is named."""
     np.save(tmp_path / "a.npy", array)
-    text = told(tmp_path / "a.npy", usable=False)
+    text = described(tmp_path / "a.npy", usable=False)
     assert re.search(reason, text)
     assert "No chapter can use it." in text
     assert "noisebook run" not in text
@@ -250,12 +270,13 @@ def radiographs(root: Path, patients: dict[str, int], *, shared: bool = False) -
 
 def test_an_archive_of_radiographs_is_counted_and_gets_commands(tmp_path: Path) -> None:
     """Counts by part and class; its own folders are taken where no patient is in two."""
-    text = told(radiographs(tmp_path, {"train": 3, "val": 1, "test": 2}))
+    text = described(radiographs(tmp_path, {"train": 3, "val": 1, "test": 2}))
     assert "Chest radiographs: 12 images" in text
     assert "train: 3 NORMAL, 3 PNEUMONIA" in text
     assert "val: 1 NORMAL, 1 PNEUMONIA" in text
     assert "12 patients by file name, 0 of them with images in two folders" in text
     assert "copies" not in text
+    assert "Only identical pixels count as the same picture" in text
     book, paper = commands(text, "xray")
     assert book == {"data_root": str(tmp_path), "by": "folder"}
     assert (paper["data_root"], paper["by"], paper["nets"]) == (str(tmp_path), "folder", "train")
@@ -268,7 +289,7 @@ def test_copies_of_radiographs_are_counted_once(tmp_path: Path) -> None:
     hidden = root / "__MACOSX" / "train" / "NORMAL"
     hidden.mkdir(parents=True)
     (hidden / "._IM-0001-0001.jpeg").write_bytes(b"x")
-    text = told(root)
+    text = described(root)
     assert "Chest radiographs: 12 images" in text
     assert "13 more files are copies or hidden, or lie elsewhere: left out" in text
 
@@ -281,14 +302,14 @@ def test_archives_of_any_suffix_are_counted(suffix: str, tmp_path: Path) -> None
         Image.open(path).save(path.with_suffix(suffix))
         path.unlink()
     (root / "chest_xray" / "train" / "NORMAL" / "Thumbs.db").write_bytes(b"junk")
-    assert "more files" not in (text := told(root))
+    assert "more files" not in (text := described(root))
     assert "Chest radiographs: 12 images" in text
     copied = next(root.rglob(f"train/NORMAL/*{suffix}"))
     shutil.copy(copied, root / "chest_xray" / "test" / "NORMAL" / f"IM-0900-0001{suffix}")
-    assert "    1 more files are copies or hidden, or lie elsewhere: left out" in told(root)
+    assert "    1 more files are copies or hidden, or lie elsewhere: left out" in described(root)
 
 
-def test_linked_folders_are_surveyed_as_the_loader_reads_them(tmp_path: Path) -> None:
+def test_linked_folders_are_validated_as_the_loader_reads_them(tmp_path: Path) -> None:
     """Patients and series behind links are seen, and recommended to the chapter whose loader reads them."""
     archive(tmp_path / "disk")
     root = tmp_path / "here" / datasets.ARCHIVE
@@ -296,7 +317,7 @@ def test_linked_folders_are_surveyed_as_the_loader_reads_them(tmp_path: Path) ->
         root.mkdir(parents=True, exist_ok=True)
         (root / folder.name).symlink_to(folder)
     (root / "L001" / "loop").symlink_to(tmp_path / "disk")
-    text = told(tmp_path / "here")
+    text = described(tmp_path / "here")
     assert text.count("CT: 2 x 70 x 70 pixels") == 4
     assert command(text)["data_root"] == str(tmp_path / "here")
     for pairs in (datasets.ct_pairs(tmp_path / "here", "L002"), datasets.ct_pairs(tmp_path / "disk", "L002")):
@@ -305,25 +326,25 @@ def test_linked_folders_are_surveyed_as_the_loader_reads_them(tmp_path: Path) ->
 
 def test_patients_in_two_folders_are_divided_anew(tmp_path: Path) -> None:
     """Where the folders share a patient, or one is empty, by=patient is recommended; identifiers are not told."""
-    text = told(radiographs(tmp_path / "a", {"train": 3, "val": 1, "test": 2}, shared=True))
+    text = described(radiographs(tmp_path / "a", {"train": 3, "val": 1, "test": 2}, shared=True))
     assert "12 patients by file name, 1 of them with images in two folders" in text
     assert "divided anew: by=patient" in text
     assert [chosen["by"] for chosen in commands(text, "xray")] == ["patient", "patient"]
     assert "person1" not in text
-    text = told(radiographs(tmp_path / "b", {"train": 4}) / "chest_xray" / "train")
+    text = described(radiographs(tmp_path / "b", {"train": 4}) / "chest_xray" / "train")
     assert [chosen["by"] for chosen in commands(text, "xray")] == ["patient", "patient"]
 
 
 def test_radiographs_that_the_chapter_cannot_use_get_no_command(tmp_path: Path) -> None:
     """Too few patients to divide, a damaged file, a part without a class: each is told, and nothing recommended."""
-    text = told(radiographs(tmp_path / "a", {"train": 2}))
+    text = described(radiographs(tmp_path / "a", {"train": 2}))
     assert "The chapter xray cannot use it: NORMAL: expected at least three patients, got 2" in text
     root = radiographs(tmp_path / "b", {"train": 3, "val": 1, "test": 2})
     broken = root / "chest_xray" / "val" / "NORMAL" / "IM-0004-0001.jpeg"
     broken.write_bytes(broken.read_bytes()[:100])
-    text = told(root, usable=False)
+    text = described(root, usable=False)
     assert f"damaged: {broken}" in text
     assert "noisebook run" not in text
     shutil.rmtree(broken.parent)
     with pytest.raises(ValueError, match="val: expected images of both classes, got only PNEUMONIA"):
-        told(root)
+        described(root)
