@@ -5,7 +5,7 @@ import re
 import tempfile
 
 import pytest
-from tiny_notebook import STAMP, WRITE, cell, install, tiny
+from tiny_notebook import STAMP, WRITE, cell, install, notebook, tiny
 
 from noisebook import _kernel, _notebook, _paths, _registry, chapters
 
@@ -223,6 +223,15 @@ def test_earlier_results_survive_what_the_first_cell_refuses(book, kind):
         chapters.run("tiny", overrides=["seed=10"], out=book / "out")
     assert {path: path.read_bytes() for path in before} == before
     assert not [path for path in (book / "out").iterdir() if path.name.startswith(".")]
+
+
+def test_a_notebook_without_parameters_replaces_its_earlier_run(book):
+    """Where no cell validates parameters, the earlier results go when the new ones are whole."""
+    for number in (1, 2):
+        (book / "notebooks" / "tiny.ipynb").write_text(json.dumps(notebook(cell(f"print({number})"))))
+        chapters.run("tiny", out=book / "out")
+    assert "print(2)" in (book / "out" / "tiny.ipynb").read_text()
+    assert sorted(path.name for path in (book / "out").iterdir()) == ["tiny", "tiny.ipynb"]
 
 
 def test_without_a_runner_nothing_is_touched(book, monkeypatch):

@@ -251,6 +251,7 @@ def run(
             raise
         raise RunError(_explain(chapter, failure, out)) from failure
     seconds = time.perf_counter() - start
+    discard_earlier(chapter, out)  # of a notebook without a first cell
     return _finish(Run(out / f"{chapter}.ipynb", seconds, _peak_memory_gb()), done, partial, chosen, preset)
 
 
