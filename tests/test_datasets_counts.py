@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image
 from scipy import ndimage
 
-from noisebook.datasets import count_report, read_counts
+from noisebook.datasets import CountKind, count_report, read_counts
 from noisebook.papers.gap.data import tissues
 
 COUNTS = np.random.default_rng(0).poisson(3.0, (5, 12, 17)).astype(np.uint16)
@@ -312,6 +312,24 @@ def test_a_gain_is_seen_where_read_noise_fills_the_gaps(seed: int) -> None:
             assert not report.counts, f"{name} {mean}"
             assert mean == 2000 or report.gain == pytest.approx(60, rel=0.25), f"{name} {mean}"
     assert len(missed) <= 1
+
+
+@pytest.mark.parametrize("seed", range(100, 103))
+def test_what_noise_cannot_tell_is_undecided(seed: int) -> None:
+    """On draws that no rule was tuned on: gains never pass as counts, counts of some brightness always do."""
+    random = np.random.default_rng(seed)
+    for name, scene in structured(random).items():
+        for mean in (20, 200):
+            for gain in (2.17, 4):
+                electrons = random.poisson(mean * scene) + random.normal(0, 1.6, scene.shape)
+                report = count_report(np.round(gain * electrons + 100).astype(np.uint16))
+                assert report.kind is not CountKind.COUNTS, f"{name} {mean} {gain}"
+            assert count_report(random.poisson(mean * scene)).kind is CountKind.COUNTS, f"{name} {mean}"
+    flat = count_report(random.poisson(np.full((256, 256), 50.0)))
+    assert flat.kind is CountKind.UNDECIDED
+    assert re.search(
+        r"looks like .*cannot tell a small gain: if the camera has one, convert to \(x - off", flat.verdict
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
