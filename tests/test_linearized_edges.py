@@ -97,7 +97,7 @@ def test_an_interrupted_study_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
         return np.column_stack([np.repeat([1, 0], count), np.full((2 * count, 3), len(calls))])
 
     monkeypatch.setattr(linearized.studies, "_patient_elongations", counted)
-    monkeypatch.setattr(linearized.studies.embedded, "embedded_ct", lambda recipe: tmp_path)
+    monkeypatch.setattr(linearized.studies.simulated, "embedded_ct", lambda recipe: tmp_path)
     monkeypatch.setattr(linearized.studies.datasets, "ct_patients", lambda root: ["SIM046", "SIM047"])
     first = linearized.studies.study_elongation(tmp_path, "cpu", count=2, seed=0, net="linearized-quarter")
     (tmp_path / "1.npy").unlink()

@@ -333,7 +333,7 @@ def test_what_is_registered_loads_as_it_was_trained(name: str, tmp_path: Path, m
     monkeypatch.setitem(xray.experiment.SHIPPED, name, small)
     monkeypatch.setattr(xray.experiment, "training_images", lambda size: pictures(4, size))
     monkeypatch.setattr(xray.experiment, "radiographs", lambda *a, **k: pictures(2))
-    monkeypatch.setattr(xray.experiment.embedded, "embedded_xray", lambda: tmp_path)
+    monkeypatch.setattr(xray.experiment.simulated, "embedded_xray", lambda: tmp_path)
     data = tmp_path / "data"
     (data / "weights").mkdir(parents=True)
     (data / "registry.yaml").write_text("embedded: []\nexternal: []\n")

@@ -160,7 +160,7 @@ def test_untrained_nets_have_the_loss_of_indifference(size: int) -> None:
 
 def test_images_are_held_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The parts come from the embedded archive."""
-    monkeypatch.setattr(long.embedded, "embedded_xray", lambda progress: tmp_path)
+    monkeypatch.setattr(long.simulated, "embedded_xray", lambda progress: tmp_path)
     monkeypatch.setattr(xray.data, "radiographs", lambda *arguments: arguments)
     assert xray.data.held_out("val", 128) == (tmp_path, "val", 128)
     monkeypatch.setattr(xray.data, "patient_numbers", lambda *arguments: arguments)

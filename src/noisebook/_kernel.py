@@ -71,6 +71,7 @@ def execute(
             progress_bar=progress,
             cwd=out,
             execution_timeout=limit,
+            iopub_timeout=60,  # a busy machine may take more than the 4 s that a cell's last output is given
             kernel_manager_class=_kernel_of_this_interpreter(sockets),
             on_cell_executed=executed,
         )
