@@ -141,7 +141,7 @@ def test_no_chapter_without_pairs(tmp_path: Path) -> None:
     assert "expected one series of low images, got 0 among: Full Dose Images" in text
 
 
-def test_slices_without_a_partner_are_words(tmp_path: Path) -> None:
+def test_slices_without_a_partner_are_described(tmp_path: Path) -> None:
     """Where only some slices pair, the chapter is recommended, with the warning that it will give."""
     root = archive(tmp_path)
     last = sorted(root.rglob("L001/*/*Low Dose*/*.dcm"))[-1]

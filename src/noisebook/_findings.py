@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator
 
 from noisebook import datasets, dicom
+from noisebook.papers import cyclegan
 from noisebook.validation import ArrayFound, Found, Kind, RadiographsFound, SeriesFound, Use
 
 NEEDS = "linearized needs low and full dose of the same slices: PATIENT/…Low Dose Images…, PATIENT/…Full Dose Images…"
@@ -19,8 +20,8 @@ def lines(found: Found) -> Iterator[str]:
     elif found.radiographs:
         yield from _radiographs(found.radiographs)
     elif found.kind is Kind.MU:
-        for part in ("train", "test"):
-            quarter, full = (found.mu[part, dose] for dose in ("quarter_dose", "full_dose"))
+        for part in cyclegan.data.PARTS:
+            quarter, full = (found.mu[part, dose] for dose in cyclegan.data.DOSES)
             yield f"{part}: {quarter:,} slices of mu at quarter dose, {full:,} at full dose"
     else:
         yield from _series(found)

@@ -53,13 +53,14 @@ def execute(
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it would log is raised or refused here
     limit = None if timeout is None else max(1, round(timeout))
-    seen: list[bool] = []  # of each code cell so far: whether it sets parameters
+    opening = False  # whether the code cell before sets parameters
 
     def executed(cell: Mapping[str, Any], cell_index: int, execute_reply: Mapping[str, Any]) -> None:
+        nonlocal opening
         sets = any("parameters" in tag for tag in cell["metadata"].get("tags", []))
-        if seen and seen[-1] and not sets and execute_reply["content"]["status"] == "ok":
+        if opening and not sets and execute_reply["content"]["status"] == "ok":
             accepted()
-        seen.append(sets)
+        opening = sets
 
     with _sockets() as sockets:
         papermill.execute_notebook(

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
+from tqdm import tqdm
 
 from noisebook import datasets, dicom
 from noisebook._paths import files_below, folders_below
@@ -27,7 +27,6 @@ MARGIN = 32
 LABELS = ("full", "noise free")
 WAYS = ("folder", "patient")
 """How `noisebook.datasets.xray_split` can divide, in the order in which they are tried."""
-T = TypeVar("T")
 
 
 class Kind(Enum):
@@ -175,7 +174,8 @@ def _counts(path: Path) -> Found:
 def _ct(path: Path, progress: bool) -> Found:
     if path.is_dir() or not path.exists():
         contents = dicom.scan(path)
-        series = [_series(one, one.files, one.description) for one in _bar(contents.series, "reading series", progress)]
+        bar = tqdm(contents.series, desc="reading series", disable=not progress, mininterval=1.0)
+        series = [_series(one, one.files, one.description) for one in bar]
     else:
         contents, series = dicom.Contents((), {}), [_series([path], (path,))]
     usable = any(not one.refused for one in series)
@@ -269,7 +269,8 @@ def _radiographs(path: Path, progress: bool) -> Found:
     places: dict[str, set[str]] = {}
     for file in files:
         places.setdefault(file.patient, set()).add(file.part)
-    read = (_refusal(partial(datasets.xray_images, [file], 64)) for file in _bar(files, "reading images", progress))
+    bar = tqdm(files, desc="reading images", disable=not progress, mininterval=1.0)
+    read = (_refusal(partial(datasets.xray_images, [file], 64)) for file in bar)
     damaged = tuple(problem for problem in read if problem)
     use = Use("xray", refused="take the damaged files away") if damaged else _division(path, files)
     radiographs = RadiographsFound(
@@ -295,10 +296,3 @@ def _division(path: Path, files: list[datasets.XrayFile]) -> Use:
             return Use("xray", {"data_root": path, "by": by})
         reason = f"no image in {', '.join(part for part, found in parts.items() if not found)}"
     return Use("xray", refused=reason)
-
-
-def _bar(items: Iterable[T], what: str, progress: bool) -> Iterable[T]:
-    from tqdm import tqdm
-
-    bar: Iterable[T] = tqdm(items, desc=what, disable=not progress, mininterval=1.0)
-    return bar

@@ -135,9 +135,7 @@ class Header:
     coded: bool  # whether its pixels are a code stream: JPEG, JPEG-LS, JPEG 2000
     photometric: str
     rescale: str  # RescaleType
-    acquisition: dict[
-        str, str
-    ]  # by keyword of ACQUISITION and SeriesDescription, of a time no date; empty where absent
+    acquisition: dict[str, str]  # by keyword of ACQUISITION, and SeriesDescription; of a time no date; empty if absent
     numbers: dict[str, tuple[float, ...]]  # by keyword of NUMBERS; empty where the element is absent or empty
     plain: tuple[int, int] | None = None  # where in the file the pixels start and how many bytes they are, uncompressed
     pixels: Pixels | None = field(default=None, repr=False, compare=False)  # of the file, where they were read with it

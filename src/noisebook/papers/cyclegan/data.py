@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from noisebook import ct, datasets, simulated
 from noisebook._checks import check_finite, check_one_of, check_rank, check_shape, error
 
+T = TypeVar("T")
 AIR_HU = -1000.0
 WINDOW_HU = (-160.0, 240.0)
 """The abdominal window."""
@@ -37,7 +38,7 @@ DENSE_PER_MM = 0.15
 SOFT = 0.25
 """How far from water the median of a body may lie, of water's mu."""
 SAMPLED = 16
-"""Slices of a dose whose unit is checked."""
+"""At most so many slices of a dose show its unit."""
 HU_FROM = 5.0
 """No mu is as large, in any unit; no CT slice is as flat in HU."""
 BODY_HU = -500.0
@@ -228,7 +229,7 @@ def read_mu(root: str | Path, part: str, *, unit: str = "1/mm") -> Scans:
     arrays = [[_array(some[k]) for k in sorted(some)] for some in _mu_files(root, part)]
     check_one_size(str(Path(root) / part), (array.shape for some in arrays for array in some))
     for some in arrays:
-        check_unit(np.stack(some[:: 1 + len(some) // SAMPLED]), unit)
+        check_unit(np.stack(_sampled(some)), unit)
     quarter, full = (np.stack([_converted(array, unit) for array in some]) for some in arrays)
     return Scans(_above_air(quarter), _above_air(full))
 
@@ -237,11 +238,15 @@ def check_mu(root: str | Path, part: str) -> None:
     """Raise where `read_mu` would, from the names and headers of all files and the content of some."""
     files = _mu_files(root, part)
     check_one_size(str(Path(root) / part), [_array(file, "r").shape for some in files for file in some.values()])
-    sampled = [[_array(some[k]) for k in sorted(some)[:: 1 + len(some) // SAMPLED]] for some in files]
+    sampled = [[_array(some[k]) for k in _sampled(sorted(some))] for some in files]
     quarter, full = (np.stack([_converted(array, "1/mm") for array in some]) for some in sampled)
     Scans(_above_air(quarter), _above_air(full))
     for some in sampled:
         check_unit(np.stack(some), "1/mm")
+
+
+def _sampled(items: Sequence[T]) -> Sequence[T]:
+    return items[:: 1 + len(items) // SAMPLED]
 
 
 def _mu_files(root: str | Path, part: str) -> list[dict[int, Path]]:
@@ -399,7 +404,7 @@ def check_trainable(nets: str, data_root: str = "", prefix: str = "") -> None:
 def check_source(nets: str, data_root: str, prefix: str) -> None:
     """Raise where `measured_scans`, or `training_split` too, would.
 
-    From the headers of all patients or files, and the pixels of the last patient or the first file of mu.
+    From the headers of all patients or files, and the pixels of the last patient or of some files of mu.
 
     Raises:
         ValueError: There are no such data, too few patients, or a prefix for simulated ones.

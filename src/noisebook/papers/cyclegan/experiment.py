@@ -263,24 +263,25 @@ class Training(_Validated):
         self.past_full, self.past_quarter = (ImageBuffer(config.buffer, 2 * config.seed + k) for k in (0, 1))
 
     def step(self, fabric: Any, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
-        """One step on (quarter dose, full dose), both (steps B, 1, Y, X) in HU, of different places and patients.
+        """One step on (quarter, full dose), both (critic_steps B, 1, Y, X) in HU, of different places and patients.
 
         The generators see the first B; the discriminators look at all, beside what the generators made now and before.
 
         Returns:
             ``adversarial``: mean of the generators' two terms, before the step. ``critics``: mean over domains and
-            steps of the sum of the two squared terms, before halving. ``cycle_hu``: mean of the two L1 residuals;
+            their steps of the sum of the two squared terms, before halving. ``cycle_hu``: mean of the two L1 residuals;
             ``identity_full_hu`` and ``identity_quarter_hu``: of full dose denoised, and of quarter dose made noisier.
             Those whose weight is zero are left out.
         """
         c = self.config
-        crops = list(zip(*(torch.split(normalise(images, c.scale_hu), c.batch) for images in batch), strict=True))
-        judges = nn.ModuleList((self.d_f, self.d_q)).requires_grad_(False)  # gradients pass through
-        found, fakes = self._generators(fabric, *crops[0])
+        parts = list(zip(*(torch.split(normalise(images, c.scale_hu), c.batch) for images in batch), strict=True))
+        # gradients pass the discriminators, and reach no weight of theirs
+        judges = nn.ModuleList((self.d_f, self.d_q)).requires_grad_(False)
+        found, fakes = self._generators(fabric, *parts[0])
         judges.requires_grad_(True)
         shown = [self.past_full.exchange(fakes[0]), self.past_quarter.exchange(fakes[1])]
-        sums = [self.judge(fabric, crops[0], shown)]
-        for real in crops[1:]:
+        sums = [self.judge(fabric, parts[0], shown)]
+        for real in parts[1:]:
             sums.append(self.judge(fabric, real, [past.past(c.batch) for past in (self.past_full, self.past_quarter)]))
         found["critics"] = torch.stack(sums).mean()
         return {name: SCALE_HU * value if name.endswith("_hu") else value for name, value in found.items()}

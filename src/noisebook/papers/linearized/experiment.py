@@ -314,7 +314,8 @@ def checked(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # told where all patients are read
             pair = datasets.ct_pairs(data_root, patients[-1], label=label)
-        for grid in datasets.ct_grids(data_root, patients[-datasets.TEST_PATIENTS :], label=label):
+        data.grid_of(pair)
+        for grid in datasets.ct_grids(data_root, patients[-datasets.TEST_PATIENTS : -1], label=label):
             data.square_grid(*grid)
         count, shape, name = len(patients), pair.low.shape, Path(data_root).resolve().name
     elif prefix:
